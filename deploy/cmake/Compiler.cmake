@@ -1,0 +1,42 @@
+# Compiler settings of our own code. Debian's libraries are built without NDEBUG surprises, so we follow CMake's types.
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Heavy units take 1.5 GB each: two at once at most.
+set_property(GLOBAL PROPERTY JOB_POOLS torch=2)
+
+# Interface of every target of ours; generated code does not link it.
+add_library(doppel_warnings INTERFACE)
+target_compile_options(doppel_warnings INTERFACE -Wall -Wextra -Werror -Wno-unused-parameter)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  target_compile_options(doppel_warnings INTERFACE -Wthread-safety)
+endif()
+
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1")
+
+if(DOPPEL_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr,function -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1)
+  add_link_options(-fsanitize=address,undefined -fno-sanitize=vptr,function)
+elseif(DOPPEL_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -O1 -g1)
+  add_link_options(-fsanitize=thread)
+elseif(DOPPEL_SANITIZE)
+  message(FATAL_ERROR "DOPPEL_SANITIZE=${DOPPEL_SANITIZE}: expected empty, address or thread")
+endif()

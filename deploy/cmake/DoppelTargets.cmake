@@ -1,0 +1,53 @@
+# doppel_library(NAME SOURCES a.cc … [DEPS …] [PRIVATE_DEPS …]): one concept, one static library named doppel_<NAME>.
+function(doppel_library NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  add_library(doppel_${NAME} STATIC ${ARG_SOURCES})
+  target_include_directories(doppel_${NAME} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(doppel_${NAME} PUBLIC ${ARG_DEPS} PRIVATE doppel_warnings ${ARG_PRIVATE_DEPS})
+endfunction()
+
+# doppel_binary(NAME SOURCES … DEPS …): an executable with that very name.
+function(doppel_binary NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE doppel_warnings ${ARG_DEPS})
+  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()
+
+# doppel_test(NAME SOURCES … DEPS …): a GoogleTest binary; every TEST in it is a ctest test labelled "unit".
+# All unit test binaries hang on the target `unit_tests`, which is what the sanitizer presets build.
+function(doppel_test NAME)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE doppel_warnings ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  include(GoogleTest)
+  set(environment "OMP_WAIT_POLICY=passive")
+  if(DOPPEL_SANITIZE STREQUAL "thread")
+    list(APPEND environment "OMP_NUM_THREADS=1"
+         "TSAN_OPTIONS=ignore_noninstrumented_modules=1:suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")
+  elseif(DOPPEL_SANITIZE STREQUAL "address")
+    list(APPEND environment "ASAN_OPTIONS=detect_odr_violation=0"
+         "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp")
+  endif()
+  if(DOPPEL_SANITIZE)
+    # Starting a process costs a second with LibTorch under a sanitizer: one for the whole binary, not one for each TEST.
+    add_test(NAME ${NAME} COMMAND ${NAME} --gtest_brief=1)
+    set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900 ENVIRONMENT "${environment}")
+  else()
+    gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                         PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${environment}")
+  endif()
+  if("unit" IN_LIST ARG_LABELS)
+    add_dependencies(unit_tests ${NAME})
+  endif()
+endfunction()
+if(NOT TARGET unit_tests)
+  add_custom_target(unit_tests)
+endif()
