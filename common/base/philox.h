@@ -1,0 +1,31 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace doppel {
+
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011; the reference's known-answer vectors
+// are in the test). A pure function of (key, counter), so any number can be had in any order, on any thread.
+class Philox {
+ public:
+  explicit Philox(uint64_t key) : key_(key) {}
+
+  // 128 random bits at `counter` (low 64 bits) and `stream` (high 64 bits).
+  std::array<uint32_t, 4> Block(uint64_t counter, uint64_t stream = 0) const;
+  // 64 random bits.
+  uint64_t Bits(uint64_t counter, uint64_t stream = 0) const;
+  // Uniform in [0, bound), without modulo bias to speak of (128-bit multiply). bound ≥ 1.
+  uint64_t Below(uint64_t bound, uint64_t counter, uint64_t stream = 0) const;
+  // Uniform in [0, 1).
+  double Uniform(uint64_t counter, uint64_t stream = 0) const;
+
+ private:
+  uint64_t key_;
+};
+
+// One key out of several values: order matters. For keys of Philox and KeyedPermutation.
+uint64_t MixKey(uint64_t a, uint64_t b);
+uint64_t MixKey(uint64_t a, uint64_t b, uint64_t c);
+
+}  // namespace doppel

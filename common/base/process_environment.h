@@ -1,0 +1,23 @@
+#pragma once
+
+namespace doppel {
+
+// To be called first thing in main of every process that computes. Two settings are read while libraries
+// load, too late to set them from within; if the environment does not have them, sets them and starts this
+// very program again:
+//  * OMP_WAIT_POLICY=passive: OpenMP threads that spin take the cores from the other processes of the
+//  machine.
+//  * OPENBLAS_CORETYPE: an OpenBLAS older than the processor does not know it and falls back to its SSE3
+//  kernels, which
+//    cost two thirds of sgemm; then the newest kernels that the processor's own flags allow are named.
+// Whatever the operator has set stays. Returns in the process that is to go on.
+void RestartWithComputeEnvironment(char** argv);
+
+// For processes that allocate and free large tensors all the time: keeps freed memory in the process instead
+// of handing it back to the kernel, whose page faults otherwise cost a fifth of a training step.
+void KeepFreedMemory();
+
+// The core that OpenBLAS should be told to use, or "" for none: `detected` is what it found by itself.
+const char* OpenBlasCoreFor(const char* detected, bool has_avx2, bool has_avx512);
+
+}  // namespace doppel
