@@ -1,0 +1,270 @@
+#include "common/catalog/catalog.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status_macros.h"
+#include "common/catalog/catalog_format.h"
+#include "common/catalog/manifest.h"
+#include "common/catalog/source_files.h"
+#include "common/io/crc32c.h"
+#include "common/io/mapped_file.h"
+
+namespace doppel {
+namespace {
+
+using catalog_format::IdentityRow;
+using catalog_format::SampleRow;
+using catalog_format::TableHeader;
+
+// One mapped table of fixed-size records.
+struct Table {
+  std::shared_ptr<const MappedFile> file;
+  const char* rows = nullptr;
+  uint64_t records = 0;
+};
+
+absl::Status Damaged(const std::string& path, absl::string_view what) {
+  return absl::DataLossError(absl::StrCat(path, ": ", what, ". Import the data again"));
+}
+
+absl::StatusOr<Table> OpenTable(const std::string& directory, const v1::CatalogManifest& manifest,
+                                const char* name, const char* magic, uint32_t record_bytes) {
+  Table table;
+  const std::string path = absl::StrCat(directory, "/", name);
+  ASSIGN_OR_RETURN(table.file, MappedFile::Open(path, MappedFile::Access::kRandom));
+  const auto digest = std::find_if(manifest.files().begin(), manifest.files().end(),
+                                   [&](const v1::FileDigest& file) { return file.name() == name; });
+  if (digest == manifest.files().end()) return Damaged(path, "the manifest does not name this table");
+  if (digest->size() != table.file->size()) {
+    return Damaged(path,
+                   absl::StrCat("has ", table.file->size(), " bytes, the manifest says ", digest->size()));
+  }
+  if (table.file->size() < sizeof(TableHeader)) return Damaged(path, "is shorter than its header");
+  TableHeader header;
+  std::memcpy(&header, table.file->data().data(), sizeof(header));
+  if (std::memcmp(header.magic, magic, sizeof(header.magic)) != 0)
+    return Damaged(path, "has a wrong magic number");
+  if (header.version != catalog_format::kVersion || header.record_bytes != record_bytes) {
+    return Damaged(path, absl::StrCat("has version ", header.version, " with ", header.record_bytes,
+                                      " bytes per record, this program reads version ",
+                                      catalog_format::kVersion, " with ", record_bytes));
+  }
+  const uint64_t payload = table.file->size() - sizeof(header);
+  if (header.records != payload / record_bytes || payload % record_bytes != 0) {
+    return Damaged(path,
+                   absl::StrCat("says ", header.records, " records and holds ", payload, " bytes of them"));
+  }
+  table.rows = table.file->data().data() + sizeof(header);
+  table.records = header.records;
+  return table;
+}
+
+// A damaged offset must not lead outside of the mapping; Verify says what is wrong.
+absl::string_view Text(const Table& strings, uint64_t begin, uint64_t end) {
+  if (begin > end || end > strings.records) return {};
+  return {strings.rows + begin, end - begin};
+}
+
+class MappedCatalog : public Catalog {
+ public:
+  MappedCatalog(std::string directory, v1::CatalogManifest manifest, Table identities, Table samples,
+                Table names, Table keys)
+      : directory_(std::move(directory)),
+        manifest_(std::move(manifest)),
+        identities_(std::move(identities)),
+        samples_(std::move(samples)),
+        names_(std::move(names)),
+        keys_(std::move(keys)),
+        sources_({manifest_.sources().begin(), manifest_.sources().end()}) {
+    for (const v1::CatalogSplit& split : manifest_.splits()) {
+      splits_.push_back({split.name(), split.first_identity(), split.identities(), split.samples()});
+    }
+  }
+
+  uint64_t num_identities() const override { return manifest_.identities(); }
+  uint64_t num_samples() const override { return manifest_.samples(); }
+  const std::string& fingerprint() const override { return manifest_.fingerprint(); }
+  const std::string& directory() const override { return directory_; }
+  const std::vector<CatalogSplitInfo>& splits() const override { return splits_; }
+
+  absl::StatusOr<CatalogSplitInfo> Split(absl::string_view name) const override {
+    const absl::string_view wanted = name.empty() ? "train" : name;
+    for (const CatalogSplitInfo& split : splits_) {
+      if (split.name == wanted) return split;
+    }
+    if (name.empty() || name == "all") return CatalogSplitInfo{"all", 0, num_identities(), num_samples()};
+    const std::string known = absl::StrJoin(
+        splits_, ", ",
+        [](std::string* out, const CatalogSplitInfo& split) { absl::StrAppend(out, split.name); });
+    return absl::NotFoundError(
+        absl::StrCat("catalog ", directory_, " has no split \"", absl::CEscape(name), "\": it has ", known));
+  }
+
+  absl::string_view IdentityName(uint64_t identity) const override {
+    return Text(names_, IdentityAt(identity).name_offset, IdentityAt(identity + 1).name_offset);
+  }
+
+  IdentitySamples Samples(uint64_t identity) const override {
+    const uint64_t first = IdentityAt(identity).first_sample;
+    const uint64_t end = IdentityAt(identity + 1).first_sample;
+    if (first > end || end > num_samples()) return {};
+    return {first, static_cast<uint32_t>(end - first)};
+  }
+
+  SampleRecord Sample(uint64_t sample) const override {
+    const SampleRow& row = SampleAt(sample);
+    return {row.offset, row.size, row.crc32c, row.source, row.identity};
+  }
+
+  absl::string_view SampleKey(uint64_t sample) const override {
+    return Text(keys_, SampleAt(sample).key_offset, SampleAt(sample + 1).key_offset);
+  }
+
+  std::string SamplePath(uint64_t sample) const override {
+    const uint32_t source = SampleAt(sample).source;
+    return source < sources_.size() ? sources_.Path(source, SampleKey(sample)) : std::string();
+  }
+
+  absl::StatusOr<uint64_t> FindIdentity(absl::string_view name) const override {
+    for (const CatalogSplitInfo& split : splits_) {
+      uint64_t low = split.first_identity;
+      uint64_t high = low + split.identities;
+      while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (IdentityName(middle) < name) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      if (low < split.first_identity + split.identities && IdentityName(low) == name) return low;
+    }
+    return absl::NotFoundError(
+        absl::StrCat("catalog ", directory_, " has no identity \"", absl::CEscape(name), "\""));
+  }
+
+  absl::StatusOr<SampleBytes> Read(uint64_t sample) const override {
+    const SampleRow& row = SampleAt(sample);
+    if (row.source >= sources_.size()) {
+      return Damaged(directory_, absl::StrCat("sample ", sample, " points to source ", row.source, " of ",
+                                              sources_.size()));
+    }
+    absl::StatusOr<SampleBytes> bytes = sources_.Read(row.source, SampleKey(sample), row.offset, row.size);
+    if (bytes.ok()) return bytes;
+    return absl::Status(bytes.status().code(),
+                        absl::StrCat("sample ", sample, " (", absl::CEscape(SampleKey(sample)),
+                                     "): ", bytes.status().message()));
+  }
+
+  absl::StatusOr<SampleBytes> ReadChecked(uint64_t sample) const override {
+    ASSIGN_OR_RETURN(SampleBytes bytes, Read(sample));
+    const uint32_t crc = Crc32c(bytes.data);
+    if (crc != SampleAt(sample).crc32c) {
+      return absl::DataLossError(absl::StrCat(
+          "sample ", sample, " (", absl::CEscape(SampleKey(sample)), " in ",
+          absl::CEscape(SamplePath(sample)), "): its bytes have changed since the import (CRC32C ",
+          absl::Hex(crc, absl::kZeroPad8), " instead of ",
+          absl::Hex(SampleAt(sample).crc32c, absl::kZeroPad8), "): put the old file back, or import again"));
+    }
+    return bytes;
+  }
+
+  absl::Status Verify() const override {
+    for (const v1::FileDigest& digest : manifest_.files()) {
+      const std::string path = absl::StrCat(directory_, "/", digest.name());
+      ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file,
+                       MappedFile::Open(path, MappedFile::Access::kSequential));
+      if (file->size() != digest.size() || Crc32c(file->data()) != digest.crc32c()) {
+        return Damaged(path, "does not have the checksum that the manifest says");
+      }
+    }
+    const std::string actual = Fingerprint();
+    if (actual != fingerprint()) {
+      return Damaged(directory_, absl::StrCat("the tables have fingerprint ", actual, ", the manifest says ",
+                                              fingerprint()));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const IdentityRow& IdentityAt(uint64_t identity) const {
+    return reinterpret_cast<const IdentityRow*>(identities_.rows)[identity];
+  }
+  const SampleRow& SampleAt(uint64_t sample) const {
+    return reinterpret_cast<const SampleRow*>(samples_.rows)[sample];
+  }
+
+  std::string Fingerprint() const {
+    catalog_format::FingerprintHasher hasher;
+    for (const CatalogSplitInfo& split : splits_) {
+      hasher.AddSplit(split.name, split.identities);
+      for (uint64_t i = split.first_identity; i < split.first_identity + split.identities; ++i) {
+        const IdentitySamples range = Samples(i);
+        hasher.AddIdentity(IdentityName(i), range.count);
+        for (uint64_t s = range.first; s < range.first + range.count; ++s) {
+          hasher.AddSample(SampleKey(s), SampleAt(s).size, SampleAt(s).crc32c);
+        }
+      }
+    }
+    return hasher.Finish();
+  }
+
+  const std::string directory_;
+  const v1::CatalogManifest manifest_;
+  const Table identities_;
+  const Table samples_;
+  const Table names_;
+  const Table keys_;
+  const SourceFiles sources_;
+  std::vector<CatalogSplitInfo> splits_;
+};
+
+// Counts and sentinels: what O(1) can tell.
+absl::Status CheckShape(const std::string& directory, const v1::CatalogManifest& manifest,
+                        const Table& identities, const Table& samples, const Table& names,
+                        const Table& keys) {
+  if (identities.records != manifest.identities() + 1 || samples.records != manifest.samples() + 1) {
+    return Damaged(directory, "the tables do not have as many records as the manifest says");
+  }
+  IdentityRow last_identity;
+  std::memcpy(&last_identity, identities.rows + manifest.identities() * sizeof(IdentityRow),
+              sizeof(IdentityRow));
+  SampleRow last_sample;
+  std::memcpy(&last_sample, samples.rows + manifest.samples() * sizeof(SampleRow), sizeof(SampleRow));
+  if (last_identity.first_sample != manifest.samples() || last_identity.name_offset != names.records ||
+      last_sample.key_offset != keys.records) {
+    return Damaged(directory, "the tables contradict one another");
+  }
+  uint64_t next = 0;
+  for (const v1::CatalogSplit& split : manifest.splits()) {
+    if (split.first_identity() != next || split.identities() > manifest.identities() - next) {
+      return Damaged(directory, absl::StrCat("split ", split.name(), " of the manifest does not fit"));
+    }
+    next += split.identities();
+  }
+  if (next != manifest.identities()) return Damaged(directory, "the splits do not cover the identities");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Catalog>> Catalog::Open(const std::string& directory) {
+  namespace format = catalog_format;
+  ASSIGN_OR_RETURN(v1::CatalogManifest manifest, ReadCatalogManifest(PosixFileSystem(), directory));
+  ASSIGN_OR_RETURN(Table identities, OpenTable(directory, manifest, format::kIdentities,
+                                               format::kIdentitiesMagic, sizeof(IdentityRow)));
+  ASSIGN_OR_RETURN(Table samples, OpenTable(directory, manifest, format::kSamples, format::kSamplesMagic,
+                                            sizeof(SampleRow)));
+  ASSIGN_OR_RETURN(Table names, OpenTable(directory, manifest, format::kNames, format::kNamesMagic, 1));
+  ASSIGN_OR_RETURN(Table keys, OpenTable(directory, manifest, format::kKeys, format::kKeysMagic, 1));
+  RETURN_IF_ERROR(CheckShape(directory, manifest, identities, samples, names, keys));
+  return std::make_shared<const MappedCatalog>(directory, std::move(manifest), std::move(identities),
+                                               std::move(samples), std::move(names), std::move(keys));
+}
+
+}  // namespace doppel

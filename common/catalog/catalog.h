@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace doppel {
+
+// One sample's place. 32 bytes per sample on disk together with its key offset (see docs/formats.md).
+struct SampleRecord {
+  uint64_t offset = 0;  // in the source; 0 for DIRECTORY sources
+  uint32_t size = 0;    // bytes
+  uint32_t crc32c = 0;  // of the encoded bytes, from import
+  uint32_t source = 0;  // index into sources
+  uint32_t identity = 0;
+};
+
+struct IdentitySamples {
+  uint64_t first = 0;  // samples [first, first + count)
+  uint32_t count = 0;
+};
+
+struct CatalogSplitInfo {
+  std::string name;  // "train", "test"; "all" if the data has no splits
+  uint64_t first_identity = 0;
+  uint64_t identities = 0;
+  uint64_t samples = 0;
+};
+
+// Bytes of a sample, with whatever keeps them alive. Copyable.
+struct SampleBytes {
+  absl::string_view data;
+  std::shared_ptr<const void> owner;
+};
+
+// The immutable, memory-mapped index of identities and their samples. Identities are dense numbers: those of
+// one split are consecutive, splits in the manifest's order, by name (bytewise) within; samples of an
+// identity are consecutive, by key. Thread-safe. O(1) in everything; opening reads the manifest and maps the
+// tables (checked against its CRCs only by Verify).
+class Catalog {
+ public:
+  static absl::StatusOr<std::shared_ptr<const Catalog>> Open(const std::string& directory);
+  virtual ~Catalog() = default;
+
+  virtual uint64_t num_identities() const = 0;
+  virtual uint64_t num_samples() const = 0;
+  // 32 hex digits. Independent of where the files lie.
+  virtual const std::string& fingerprint() const = 0;
+  virtual const std::string& directory() const = 0;
+  virtual const std::vector<CatalogSplitInfo>& splits() const = 0;
+  // Empty name: "train" if there is one, else all identities. NOT_FOUND names the splits there are.
+  virtual absl::StatusOr<CatalogSplitInfo> Split(absl::string_view name) const = 0;
+
+  // Preconditions of the rest: identity < num_identities(), sample < num_samples().
+  virtual absl::string_view IdentityName(uint64_t identity) const = 0;
+  virtual IdentitySamples Samples(uint64_t identity) const = 0;
+  virtual SampleRecord Sample(uint64_t sample) const = 0;
+  virtual absl::string_view SampleKey(uint64_t sample) const = 0;
+  // Where the bytes lie: path of the file, for REFERENCE payloads.
+  virtual std::string SamplePath(uint64_t sample) const = 0;
+  // O(log N). NOT_FOUND.
+  virtual absl::StatusOr<uint64_t> FindIdentity(absl::string_view name) const = 0;
+
+  // The encoded bytes: a view of the mapped source, or of a small file read whole (DIRECTORY). Errors name
+  // file and record. Does not check the CRC.
+  virtual absl::StatusOr<SampleBytes> Read(uint64_t sample) const = 0;
+  // Reads, and checks the CRC: DATA_LOSS if it differs.
+  virtual absl::StatusOr<SampleBytes> ReadChecked(uint64_t sample) const = 0;
+  // Checks the tables against the manifest's CRCs.
+  virtual absl::Status Verify() const = 0;
+};
+
+}  // namespace doppel

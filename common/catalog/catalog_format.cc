@@ -1,0 +1,59 @@
+#include "common/catalog/catalog_format.h"
+
+#include <xxhash.h>
+
+#include "absl/strings/escaping.h"
+
+namespace doppel::catalog_format {
+namespace {
+constexpr size_t kBufferBytes = 64 << 10;
+constexpr char kDomain[] = "doppel catalog 1";
+}  // namespace
+
+FingerprintHasher::FingerprintHasher() : state_(XXH3_createState()) {
+  XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
+  buffer_.reserve(kBufferBytes + 4096);
+  AddString(kDomain);
+}
+
+FingerprintHasher::~FingerprintHasher() { XXH3_freeState(static_cast<XXH3_state_t*>(state_)); }
+
+void FingerprintHasher::AddSplit(absl::string_view name, uint64_t identities) {
+  AddString(name);
+  AddNumber(identities);
+}
+
+void FingerprintHasher::AddIdentity(absl::string_view name, uint64_t samples) {
+  AddString(name);
+  AddNumber(samples);
+}
+
+void FingerprintHasher::AddSample(absl::string_view key, uint32_t size, uint32_t crc32c) {
+  AddString(key);
+  AddNumber(static_cast<uint64_t>(size) << 32 | crc32c);
+}
+
+std::string FingerprintHasher::Finish() {
+  Flush();
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(static_cast<XXH3_state_t*>(state_)));
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(canonical.digest), sizeof(canonical.digest)));
+}
+
+void FingerprintHasher::AddString(absl::string_view text) {
+  AddNumber(text.size());
+  buffer_.append(text.data(), text.size());
+}
+
+void FingerprintHasher::AddNumber(uint64_t number) {
+  if (buffer_.size() >= kBufferBytes) Flush();
+  buffer_.append(reinterpret_cast<const char*>(&number), sizeof(number));
+}
+
+void FingerprintHasher::Flush() {
+  XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), buffer_.data(), buffer_.size());
+  buffer_.clear();
+}
+
+}  // namespace doppel::catalog_format

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+// The bytes of a catalog's tables. docs/formats.md is the specification; this is its only counterpart in
+// code.
+namespace doppel::catalog_format {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are little endian and mapped as they are");
+
+inline constexpr uint32_t kVersion = 1;
+inline constexpr char kManifest[] = "manifest.json";
+inline constexpr char kIdentities[] = "identities.tbl";
+inline constexpr char kSamples[] = "samples.tbl";
+inline constexpr char kNames[] = "names.tbl";
+inline constexpr char kKeys[] = "keys.tbl";
+inline constexpr char kSkipped[] = "skipped.jsonl";
+
+// Eight bytes each.
+inline constexpr char kIdentitiesMagic[] = "DPLIDENT";
+inline constexpr char kSamplesMagic[] = "DPLSAMPL";
+inline constexpr char kNamesMagic[] = "DPLNAMES";
+inline constexpr char kKeysMagic[] = "DPLKEYS\n";
+
+struct TableHeader {
+  char magic[8];
+  uint32_t version;
+  uint32_t record_bytes;
+  uint64_t records;
+  uint64_t reserved;
+};
+static_assert(sizeof(TableHeader) == 32);
+
+// One per identity and a last one that holds the totals.
+struct IdentityRow {
+  uint64_t first_sample;
+  uint64_t name_offset;
+};
+static_assert(sizeof(IdentityRow) == 16);
+
+// One per sample and a last one that holds the total of key_offset, else zeros.
+struct SampleRow {
+  uint64_t offset;
+  uint32_t size;
+  uint32_t crc32c;
+  uint32_t source;
+  uint32_t identity;
+  uint64_t key_offset;
+};
+static_assert(sizeof(SampleRow) == 32);
+
+// The catalog's fingerprint: XXH3-128 over what the catalog says, not over where its files lie. Not
+// thread-safe.
+class FingerprintHasher {
+ public:
+  FingerprintHasher();
+  ~FingerprintHasher();
+  FingerprintHasher(const FingerprintHasher&) = delete;
+  FingerprintHasher& operator=(const FingerprintHasher&) = delete;
+
+  // In the catalog's order: a split, then its identities, each followed by its samples.
+  void AddSplit(absl::string_view name, uint64_t identities);
+  void AddIdentity(absl::string_view name, uint64_t samples);
+  void AddSample(absl::string_view key, uint32_t size, uint32_t crc32c);
+  // 32 hex digits.
+  std::string Finish();
+
+ private:
+  void AddString(absl::string_view text);
+  void AddNumber(uint64_t number);
+  void Flush();
+
+  void* state_;
+  std::string buffer_;
+};
+
+}  // namespace doppel::catalog_format

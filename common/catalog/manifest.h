@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/io/file_system.h"
+#include "doppel/v1/storage.pb.h"
+
+namespace doppel {
+
+// A catalog's manifest: protobuf's JSON, so that people can read it. NOT_FOUND if there is none, DATA_LOSS if
+// it cannot be understood, FAILED_PRECONDITION if a newer program wrote it.
+absl::StatusOr<v1::CatalogManifest> ReadCatalogManifest(FileSystem& fs, const std::string& directory);
+
+// The same message gives the same bytes. INVALID_ARGUMENT if a name is not UTF-8.
+absl::StatusOr<std::string> FormatCatalogManifest(const v1::CatalogManifest& manifest);
+
+}  // namespace doppel
