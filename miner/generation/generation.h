@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/types/span.h"
+#include "doppel/v1/types.pb.h"
+
+namespace doppel {
+
+// An immutable, numbered result of one mining run, memory-mapped. Covers the identities [first_identity,
+// first_identity + identities) of one catalog. Thread-safe.
+class Generation {
+ public:
+  virtual ~Generation() = default;
+
+  virtual const v1::GenerationInfo& info() const = 0;
+  uint64_t number() const { return info().generation(); }
+  // Covered identities: a consecutive range of the catalog.
+  virtual uint64_t first_identity() const = 0;
+  virtual uint64_t num_identities() const = 0;
+  virtual uint32_t num_subspaces() const = 0;
+  virtual int dimension() const = 0;
+  // Catalog identity numbers of a subspace, ascending.
+  virtual absl::Span<const uint32_t> Members(uint32_t subspace) const = 0;
+  // Of a catalog identity that is covered.
+  virtual uint32_t SubspaceOf(uint64_t identity) const = 0;
+  // [dimension], unit length.
+  virtual absl::Span<const float> Centroid(uint32_t subspace) const = 0;
+  virtual absl::Span<const float> Representation(uint64_t identity) const = 0;
+};
+
+}  // namespace doppel

@@ -1,0 +1,137 @@
+#include "miner/generation/mapped_generation.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "common/io/crc32c.h"
+#include "common/io/mapped_file.h"
+#include "miner/generation/generation_codec.h"
+
+namespace doppel {
+namespace {
+
+using Files = std::map<std::string, std::shared_ptr<const MappedFile>>;
+
+absl::StatusOr<Files> MapFiles(const std::string& directory, const v1::GenerationManifest& manifest) {
+  Files files;
+  for (const v1::FileDigest& digest : manifest.files()) {
+    const std::string path = absl::StrCat(directory, "/", digest.name());
+    absl::StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
+    if (!file.ok())
+      return absl::DataLossError(absl::StrCat(path, ": ", std::string(file.status().message())));
+    if ((*file)->size() != digest.size()) {
+      return absl::DataLossError(
+          absl::StrCat(path, ": ", (*file)->size(), " bytes, the manifest says ", digest.size()));
+    }
+    if (Crc32c((*file)->data()) != digest.crc32c()) {
+      return absl::DataLossError(absl::StrCat(path, ": damaged, its CRC32C differs from the manifest's"));
+    }
+    files[digest.name()] = *std::move(file);
+  }
+  return files;
+}
+
+template <typename T>
+absl::StatusOr<absl::Span<const T>> Array(const Files& files, const std::string& directory,
+                                          const std::string& name, absl::string_view header, uint64_t count) {
+  const std::string path = absl::StrCat(directory, "/", name);
+  const auto it = files.find(name);
+  if (it == files.end()) return absl::DataLossError(absl::StrCat(path, ": the manifest does not list it"));
+  absl::string_view data = it->second->data();
+  if (!absl::StartsWith(data, header) || data.size() - header.size() != count * sizeof(T)) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": its size or header does not fit the manifest's numbers"));
+  }
+  data.remove_prefix(header.size());
+  return absl::Span<const T>(reinterpret_cast<const T*>(data.data()), count);
+}
+
+class MappedGeneration : public Generation {
+ public:
+  MappedGeneration(v1::GenerationInfo info, Files files) : info_(std::move(info)), files_(std::move(files)) {}
+
+  absl::Status Open(const std::string& directory) {
+    const uint64_t n = info_.identities();
+    const uint64_t m = info_.subspaces();
+    const uint64_t d = info_.dimension();
+    if (n == 0 || m == 0 || d == 0) {
+      return absl::DataLossError(
+          absl::StrCat(directory, "/", kManifestFile, ": a generation without identities"));
+    }
+    ASSIGN_OR_RETURN(assignment_, Array<uint32_t>(files_, directory, kAssignmentFile, "", n));
+    ASSIGN_OR_RETURN(members_, Array<uint32_t>(files_, directory, kMembersFile, "", n));
+    ASSIGN_OR_RETURN(offsets_, Array<uint64_t>(files_, directory, kOffsetsFile, "", m + 1));
+    const int columns = static_cast<int>(d);
+    ASSIGN_OR_RETURN(centroids_, Array<float>(files_, directory, kCentroidsFile,
+                                              NpyFloatHeader(static_cast<int64_t>(m), columns), m * d));
+    ASSIGN_OR_RETURN(representations_, Array<float>(files_, directory, kRepresentationsFile,
+                                                    NpyFloatHeader(static_cast<int64_t>(n), columns), n * d));
+    return Check(directory);
+  }
+
+  const v1::GenerationInfo& info() const override { return info_; }
+  uint64_t first_identity() const override { return first_identity_; }
+  uint64_t num_identities() const override { return assignment_.size(); }
+  uint32_t num_subspaces() const override { return info_.subspaces(); }
+  int dimension() const override { return static_cast<int>(info_.dimension()); }
+  absl::Span<const uint32_t> Members(uint32_t subspace) const override {
+    return members_.subspan(offsets_[subspace], offsets_[subspace + 1] - offsets_[subspace]);
+  }
+  uint32_t SubspaceOf(uint64_t identity) const override { return assignment_[identity - first_identity_]; }
+  absl::Span<const float> Centroid(uint32_t subspace) const override {
+    return centroids_.subspan(uint64_t{subspace} * info_.dimension(), info_.dimension());
+  }
+  absl::Span<const float> Representation(uint64_t identity) const override {
+    return representations_.subspan((identity - first_identity_) * info_.dimension(), info_.dimension());
+  }
+
+ private:
+  // The CRCs say that the bytes are the writer's; this, that no reader can run out of an array.
+  absl::Status Check(const std::string& directory) {
+    const auto bad = [&directory](const char* file) {
+      return absl::DataLossError(absl::StrCat(directory, "/", file, ": contradicts the other files"));
+    };
+    const uint64_t n = assignment_.size();
+    if (offsets_.front() != 0 || offsets_.back() != n) return bad(kOffsetsFile);
+    for (size_t m = 0; m + 1 < offsets_.size(); ++m) {
+      if (offsets_[m] > offsets_[m + 1]) return bad(kOffsetsFile);
+    }
+    // The covered identities are consecutive, so the lowest member is the first of them.
+    first_identity_ = members_[0];
+    for (uint32_t member : members_) first_identity_ = std::min<uint64_t>(first_identity_, member);
+    for (uint32_t m = 0; m < num_subspaces(); ++m) {
+      const absl::Span<const uint32_t> members = Members(m);
+      for (size_t i = 0; i < members.size(); ++i) {
+        if (i > 0 && members[i] <= members[i - 1]) return bad(kMembersFile);
+        if (members[i] - first_identity_ >= n || SubspaceOf(members[i]) != m) return bad(kMembersFile);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const v1::GenerationInfo info_;
+  const Files files_;
+  absl::Span<const uint32_t> assignment_;
+  absl::Span<const uint32_t> members_;
+  absl::Span<const uint64_t> offsets_;
+  absl::Span<const float> centroids_;
+  absl::Span<const float> representations_;
+  uint64_t first_identity_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Generation>> MapGeneration(const std::string& directory,
+                                                                const v1::GenerationManifest& manifest) {
+  ASSIGN_OR_RETURN(Files files, MapFiles(directory, manifest));
+  auto generation = std::make_shared<MappedGeneration>(manifest.info(), std::move(files));
+  RETURN_IF_ERROR(generation->Open(directory));
+  return generation;
+}
+
+}  // namespace doppel

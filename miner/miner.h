@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/catalog/catalog.h"
+#include "common/io/file_system.h"
+#include "doppel/v1/embedding.pb.h"
+#include "doppel/v1/mining.pb.h"
+#include "miner/generation/generation.h"
+
+namespace doppel {
+
+struct MinerOptions {
+  std::shared_ptr<const Catalog> catalog;
+  std::string state_directory;
+  FileSystem* fs = &PosixFileSystem();  // not owned
+  const Clock* clock = &Clock::Real();  // not owned
+  int cluster_threads = 0;
+  uint64_t lease_identities = 1024;
+  absl::Duration lease_duration = absl::Seconds(60);
+};
+
+// The façade that services call: generations, jobs, and the leases of embedders. Thread-safe. Opening it
+// replays the journal of `state_directory`: a job that was running when the process died is taken up again
+// (its committed ranges are kept), and the generation that was active is active.
+class Miner {
+ public:
+  static absl::StatusOr<std::unique_ptr<Miner>> Open(MinerOptions options);
+  // Cancels nothing durable: a running job goes on after the next Open.
+  virtual ~Miner() = default;
+
+  virtual std::shared_ptr<const Catalog> catalog() const = 0;
+
+  // Null before the first one. Never waits for a writer.
+  virtual std::shared_ptr<const Generation> ActiveGeneration() const = 0;
+  // 0 means the active one. NOT_FOUND, FAILED_PRECONDITION (none yet).
+  virtual absl::StatusOr<std::shared_ptr<const Generation>> GetGeneration(uint64_t number) const = 0;
+  // Ascending; `active` is set on one.
+  virtual std::vector<v1::GenerationInfo> ListGenerations() const = 0;
+  virtual absl::StatusOr<v1::GenerationInfo> Activate(uint64_t number) = 0;
+
+  // Validates, journals, starts the job's thread and returns. FAILED_PRECONDITION if one runs.
+  virtual absl::StatusOr<v1::Operation> Recluster(const v1::ReclusterRequest& request) = 0;
+  virtual absl::StatusOr<v1::Operation> GetOperation(const std::string& id) const = 0;
+  // Returns early when it is done.
+  virtual absl::StatusOr<v1::Operation> WaitOperation(const std::string& id,
+                                                      absl::Duration timeout) const = 0;
+  virtual absl::StatusOr<v1::Operation> CancelOperation(const std::string& id) = 0;
+  virtual std::vector<v1::Operation> ListOperations() const = 0;
+
+  virtual absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request) = 0;
+  virtual absl::StatusOr<v1::RenewLeaseResponse> RenewLease(const v1::RenewLeaseRequest& request) = 0;
+  virtual absl::StatusOr<v1::CommitRangeResponse> CommitRange(const v1::CommitRangeRequest& request) = 0;
+};
+
+}  // namespace doppel
