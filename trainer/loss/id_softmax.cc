@@ -1,0 +1,156 @@
+#include "trainer/loss/id_softmax.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "trainer/loss/batch_check.h"
+#include "trainer/loss/selection/batch_hard.h"
+#include "trainer/loss/triplet_loss.h"
+
+namespace doppel {
+
+torch::Tensor IdSoftmaxLoss(const torch::Tensor& embeddings, const torch::Tensor& targets,
+                            const torch::Tensor& weight, const torch::Tensor& bias,
+                            const IdSoftmaxOptions& options) {
+  namespace F = torch::nn::functional;
+  torch::Tensor logits;
+  if (options.scale > 0) {
+    const auto unit = F::NormalizeFuncOptions().dim(1);
+    logits = F::linear(F::normalize(embeddings, unit), F::normalize(weight, unit)) * options.scale;
+  } else {
+    logits = F::linear(embeddings, weight, bias);
+  }
+  return F::cross_entropy(logits, targets,
+                          F::CrossEntropyFuncOptions().label_smoothing(options.label_smoothing));
+}
+
+absl::StatusOr<std::unique_ptr<IdSoftmaxModule>> IdSoftmaxModule::Create(const IdSoftmaxOptions& options) {
+  if (options.classes < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("id_softmax was given ", options.classes,
+                     " classes: it needs as many as there are identities to tell apart, and at least 2"));
+  }
+  if (options.dimension < 1)
+    return absl::InvalidArgumentError("id_softmax: the dimension must be at least 1");
+  if (!(options.scale >= 0 && std::isfinite(options.scale))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("id_softmax: scale ", options.scale, " must not be negative"));
+  }
+  if (!(options.label_smoothing >= 0 && options.label_smoothing < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("id_softmax: label smoothing ", options.label_smoothing, " must lie in [0, 1)"));
+  }
+  return std::unique_ptr<IdSoftmaxModule>(new IdSoftmaxModule(options));
+}
+
+IdSoftmaxModule::IdSoftmaxModule(const IdSoftmaxOptions& options) : options_(options) {
+  at::Generator generator = at::detail::createCPUGenerator(options.seed);
+  const double deviation = 1.0 / std::sqrt(static_cast<double>(options.dimension));
+  weight_ = torch::randn({options.classes, options.dimension}, generator) * deviation;
+  weight_.requires_grad_(true);
+  if (options.scale == 0) bias_ = torch::zeros({options.classes}, torch::requires_grad());
+}
+
+absl::StatusOr<std::vector<int64_t>> IdSoftmaxModule::Classes(absl::Span<const int64_t> identities) {
+  std::vector<int64_t> classes;
+  classes.reserve(identities.size());
+  for (int64_t identity : identities) {
+    const int64_t next = static_cast<int64_t>(identity_of_.size());
+    const auto [it, is_new] = class_of_.try_emplace(identity, next);
+    if (is_new && next == options_.classes) {
+      class_of_.erase(it);
+      return absl::FailedPreconditionError(
+          absl::StrCat("identity ", identity, " is number ", next + 1,
+                       ", but the classification head has room for ", options_.classes,
+                       ": raise the number of classes or limit the identities that the plan draws from"));
+    }
+    if (is_new) identity_of_.push_back(identity);
+    classes.push_back(it->second);
+  }
+  return classes;
+}
+
+absl::StatusOr<LossResult> IdSoftmaxModule::Compute(const torch::Tensor& embeddings,
+                                                    absl::Span<const int64_t> identities) {
+  RETURN_IF_ERROR(CheckEmbeddings(embeddings, identities));
+  if (embeddings.size(1) != options_.dimension) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embeddings have ", embeddings.size(1), " dimensions, the classification head ", options_.dimension));
+  }
+  ASSIGN_OR_RETURN(const std::vector<int64_t> classes, Classes(identities));
+  const torch::Tensor targets = torch::tensor(at::ArrayRef<int64_t>(classes)).to(embeddings.device());
+
+  LossResult result;
+  if (CheckHasTriplets(identities).ok()) {
+    torch::NoGradGuard no_grad;
+    TripletLossOptions options;
+    options.distance = options_.distance;
+    options.margin.soft = true;
+    ASSIGN_OR_RETURN(LossResult watched,
+                     TripletLoss(embeddings.detach(), identities, BatchHardSelector(), options));
+    result.statistics = watched.statistics;
+  } else {
+    result.statistics.norm = NormPercentiles(embeddings);
+  }
+  result.loss = IdSoftmaxLoss(embeddings, targets, weight_, bias_, options_);
+  result.statistics.loss = result.loss.item<double>();
+  return result;
+}
+
+NamedTensors IdSoftmaxModule::NamedParameters() {
+  NamedTensors parameters = {{"weight", weight_}};
+  if (bias_.defined()) parameters.emplace_back("bias", bias_);
+  return parameters;
+}
+
+NamedTensors IdSoftmaxModule::State() {
+  NamedTensors state = NamedParameters();
+  state.emplace_back("classes", torch::tensor(at::ArrayRef<int64_t>(identity_of_), torch::kInt64));
+  return state;
+}
+
+absl::Status IdSoftmaxModule::LoadState(const NamedTensors& state) {
+  torch::NoGradGuard no_grad;
+  bool has_classes = false;
+  size_t found = 0;
+  for (const auto& [name, value] : state) {
+    if (name == "classes") {
+      const torch::Tensor host = value.to(torch::kCPU, torch::kInt64).contiguous();
+      if (host.numel() > options_.classes) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "the saved head knows ", host.numel(), " identities, this one has room for ", options_.classes));
+      }
+      identity_of_.assign(host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel());
+      class_of_.clear();
+      for (size_t i = 0; i < identity_of_.size(); ++i) class_of_[identity_of_[i]] = static_cast<int64_t>(i);
+      has_classes = true;
+      continue;
+    }
+    for (auto& [own_name, own] : NamedParameters()) {
+      if (own_name != name) continue;
+      if (!own.sizes().equals(value.sizes())) {
+        return absl::FailedPreconditionError(absl::StrCat("the saved classification head's ", name,
+                                                          " has another shape than the one configured"));
+      }
+      own.copy_(value);
+      ++found;
+    }
+  }
+  if (!has_classes || found != NamedParameters().size()) {
+    return absl::DataLossError(
+        "the saved loss state is not that of this id_softmax head: parts of it are missing");
+  }
+  return absl::OkStatus();
+}
+
+void IdSoftmaxModule::To(const torch::Device& device) {
+  torch::NoGradGuard no_grad;
+  weight_ = weight_.detach().to(device).requires_grad_(true);
+  if (bias_.defined()) bias_ = bias_.detach().to(device).requires_grad_(true);
+}
+
+}  // namespace doppel
