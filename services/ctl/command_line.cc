@@ -1,0 +1,307 @@
+// The only unit that sees CLI11.
+#include "services/ctl/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "services/ctl/catalog_commands.h"
+#include "services/ctl/console.h"
+#include "services/ctl/interrupt.h"
+#include "services/ctl/mining_commands.h"
+#include "services/ctl/report_command.h"
+
+namespace doppel {
+namespace {
+
+constexpr double kDefaultTimeoutSeconds = 30;
+
+// Everything that flags can say; one command reads its own part.
+struct Flags {
+  OutputFormat output = OutputFormat::kTable;
+  std::string server;
+  double timeout_seconds = kDefaultTimeoutSeconds;
+  bool dry_run = false;
+  ImportOptions import;
+  InspectOptions inspect;
+  ReclusterOptions recluster;
+  std::string model;
+  bool no_wait = false;
+  uint64_t generation = 0;
+  std::string operation;
+  ReportOptions report;
+};
+
+using Run = std::function<absl::Status(const Console&)>;
+
+class CommandLine {
+ public:
+  explicit CommandLine(const CommandLineEnvironment& environment) : environment_(environment) {
+    app_.name("doppel");
+    app_.require_subcommand(1);
+    app_.fallthrough(false);
+    app_.footer(
+        "Exit status: 0 fine, 1 error, 2 wrong usage, 3 a condition is not met.\n"
+        "`doppel COMMAND --help` shows examples. NO_COLOR turns colours off.");
+    AddImport();
+    AddInspect();
+    AddRecluster();
+    AddGenerations();
+    AddOperations();
+    AddStatus();
+    AddReport();
+  }
+
+  int Main(int argc, const char* const* argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app_.exit(error, environment_.out, environment_.err) == 0 ? 0 : 2;
+    }
+    const Console console{environment_.out, environment_.err, flags_.output, environment_.colour,
+                          environment_.quiet};
+    const absl::Status status = run_(console);
+    if (!status.ok()) environment_.err << "doppel " << name_ << ": " << status.message() << "\n";
+    return ExitCode(status);
+  }
+
+ private:
+  CLI::App* Add(const std::string& name, const std::string& description, const std::string& examples,
+                Run run) {
+    CLI::App* command = app_.add_subcommand(name, description);
+    command->footer("Examples:\n" + examples);
+    const std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
+                                                         {"wide", OutputFormat::kWide},
+                                                         {"json", OutputFormat::kJson},
+                                                         {"yaml", OutputFormat::kYaml}};
+    command->add_option("-o,--output", flags_.output, "table, wide, json or yaml")
+        ->transform(CLI::CheckedTransformer(formats).description(""))
+        ->option_text("FORMAT [table]");
+    command->callback([this, name, run = std::move(run)] {
+      name_ = name;
+      run_ = run;
+    });
+    return command;
+  }
+
+  // A command that talks to a miner.
+  CLI::App* AddRemote(const std::string& name, const std::string& description, const std::string& examples,
+                      std::function<absl::Status(MiningClient&, const Console&)> run) {
+    CLI::App* command =
+        Add(name, description, examples, [this, run = std::move(run)](const Console& console) {
+          const std::unique_ptr<MiningClient> client =
+              environment_.connect(flags_.server, absl::Seconds(flags_.timeout_seconds));
+          return run(*client, console);
+        });
+    flags_.server = environment_.default_server;
+    command->add_option("--server", flags_.server, "The miner's address")
+        ->envname("DOPPEL_SERVER")
+        ->option_text("ADDRESS [" + environment_.default_server + "]");
+    command->add_option("--timeout", flags_.timeout_seconds, "Seconds that the miner may take to answer")
+        ->check(CLI::PositiveNumber)
+        ->option_text("SECONDS [30]");
+    return command;
+  }
+
+  void AddDryRun(CLI::App* command) {
+    command->add_flag("--dry-run", flags_.dry_run, "Show what would happen, change nothing");
+  }
+
+  void AddImport();
+  void AddInspect();
+  void AddRecluster();
+  void AddGenerations();
+  void AddOperations();
+  void AddStatus();
+  void AddReport();
+
+  const CommandLineEnvironment& environment_;
+  CLI::App app_{"Catalogs, subspaces and generations of look-alike identities."};
+  Flags flags_;
+  std::string name_;
+  Run run_;
+};
+
+void CommandLine::AddImport() {
+  CLI::App* command =
+      Add("import", "Import images into a catalog",
+          "  doppel import webdataset /data/glyphs --catalog /data/glyphs.catalog\n"
+          "  doppel import webdataset '/data/x-{000000..000146}.tar' --catalog x.catalog --strict\n"
+          "  doppel import imagefolder ~/faces --catalog faces.catalog -o json",
+          [this](const Console& console) {
+            flags_.import.dry_run = flags_.dry_run;
+            return RunImport(flags_.import, console);
+          });
+  command->add_option("format", flags_.import.format, "webdataset, imagefolder or auto")
+      ->required()
+      ->check(CLI::IsMember({"webdataset", "imagefolder", "auto"}).description(""));
+  command->add_option("path", flags_.import.path, "Folder, tar file, or pattern of tar files")->required();
+  command->add_option("--catalog", flags_.import.catalog, "Directory to write")
+      ->required()
+      ->option_text("DIR REQUIRED");
+  command->add_flag("--strict", flags_.import.strict, "Fail at the first record that cannot be used");
+  command->add_flag("--force", flags_.import.force, "Replace a catalog that holds other data");
+  command->add_option("--threads", flags_.import.threads, "Files read side by side")
+      ->check(CLI::Range(1, 1024).description(""))
+      ->option_text("N [2]");
+  AddDryRun(command);
+}
+
+void CommandLine::AddInspect() {
+  CLI::App* command = Add("inspect", "Show what a catalog holds",
+                          "  doppel inspect --catalog /data/glyphs.catalog\n"
+                          "  doppel inspect --catalog /data/glyphs.catalog --identity U+672A -o wide\n"
+                          "  doppel inspect --catalog /data/glyphs.catalog --verify",
+                          [this](const Console& console) { return RunInspect(flags_.inspect, console); });
+  command->add_option("--catalog", flags_.inspect.catalog, "Directory of the catalog")
+      ->required()
+      ->option_text("DIR REQUIRED");
+  command->add_option("--identity", flags_.inspect.identity, "Show the samples of this one")
+      ->option_text("NAME");
+  command->add_flag("--verify", flags_.inspect.verify,
+                    "Check the tables and every sample against their checksums");
+  command->add_option("--threads", flags_.inspect.threads, "Threads that verify")
+      ->check(CLI::Range(1, 1024).description(""))
+      ->option_text("N [2]");
+}
+
+void CommandLine::AddRecluster() {
+  v1::ReclusterRequest& request = flags_.recluster.request;
+  const auto run = [this](const Console& console) {
+    // Before the client: its threads must not take the signal.
+    const InterruptGuard interrupt;
+    ReclusterOptions& options = flags_.recluster;
+    options.wait = !flags_.no_wait;
+    options.dry_run = flags_.dry_run;
+    options.interrupted = [&interrupt] { return interrupt.Take(); };
+    std::error_code ignored;
+    const auto absolute = std::filesystem::absolute(flags_.model, ignored).lexically_normal().string();
+    options.request.set_model_path(absolute);
+    const auto client = environment_.connect(flags_.server, absl::Seconds(flags_.timeout_seconds));
+    return RunRecluster(options, *client, console);
+  };
+  CLI::App* command =
+      AddRemote("recluster", "Embed all identities and cluster them into subspaces: a new generation",
+                "  doppel recluster --model /models/glyphs-4000 --target-size 1000\n"
+                "  doppel recluster --model /models/glyphs-4000 --subspaces 100 --no-wait\n"
+                "  doppel recluster --model /models/glyphs-4000 --dry-run",
+                [](MiningClient&, const Console&) { return absl::OkStatus(); });
+  command->callback([this, run] {
+    name_ = "recluster";
+    run_ = run;
+  });
+  command->add_option("--model", flags_.model, "Directory of the model, on the miner's machine")
+      ->required()
+      ->option_text("DIR REQUIRED");
+  const auto number = [command](const std::string& flag, const std::string& text,
+                                const std::string& default_text, auto setter) {
+    return command->add_option_function<uint64_t>(flag, setter, text)
+        ->option_text("N [" + default_text + "]");
+  };
+  const auto narrow = [](void (v1::ReclusterRequest::*set)(uint32_t), v1::ReclusterRequest* to,
+                         const char* flag) {
+    return [set, to, flag](uint64_t value) {
+      if (value > UINT32_MAX) throw CLI::ValidationError(flag, "is beyond 2^32 - 1");
+      (to->*set)(static_cast<uint32_t>(value));
+    };
+  };
+  CLI::Option* subspaces = number("--subspaces", "How many subspaces", "from --target-size",
+                                  narrow(&v1::ReclusterRequest::set_subspaces, &request, "--subspaces"));
+  number("--target-size", "Identities per subspace to aim for", "10000", [&request](uint64_t value) {
+    request.set_target_size(value);
+  })->excludes(subspaces);
+  number("--samples-per-identity", "Samples to embed of each identity", "all",
+         narrow(&v1::ReclusterRequest::set_samples_per_identity, &request, "--samples-per-identity"));
+  number("--iterations", "Of k-means", "20",
+         narrow(&v1::ReclusterRequest::set_iterations, &request, "--iterations"));
+  number("--seed", "Of sampling and k-means", "0", [&request](uint64_t value) { request.set_seed(value); });
+  number("--min-size", "Merge smaller subspaces into their nearest", "64",
+         narrow(&v1::ReclusterRequest::set_min_size, &request, "--min-size"));
+  command
+      ->add_option_function<std::string>(
+          "--split", [&request](const std::string& split) { request.set_split(split); },
+          "Identities to cluster")
+      ->option_text("NAME [train if there is one, else all]");
+  command->add_flag_function(
+      "--keep-active", [&request](int64_t) { request.set_keep_active(true); },
+      "Publish the generation, but do not move streams to it");
+  command->add_flag("--no-wait", flags_.no_wait, "Return when the job has started");
+  AddDryRun(command);
+}
+
+void CommandLine::AddGenerations() {
+  AddRemote("generations", "List the generations",
+            "  doppel generations\n  doppel generations --server miner.example.org:50051 -o wide",
+            RunGenerations);
+  CLI::App* show = AddRemote("generation", "Show one generation and its subspaces",
+                             "  doppel generation            # the active one\n  doppel generation 3 -o wide",
+                             [this](MiningClient& client, const Console& console) {
+                               return RunGeneration(flags_.generation, client, console);
+                             });
+  show->add_option("number", flags_.generation, "Its number; the active one if left out");
+  CLI::App* activate = AddRemote("activate", "Move all streams to a generation, at their next batch",
+                                 "  doppel activate 3\n  doppel activate 3 --dry-run",
+                                 [this](MiningClient& client, const Console& console) {
+                                   return RunActivate(flags_.generation, flags_.dry_run, client, console);
+                                 });
+  activate->add_option("number", flags_.generation, "Its number")->required()->check(CLI::PositiveNumber);
+  AddDryRun(activate);
+}
+
+void CommandLine::AddOperations() {
+  AddRemote("operations", "List the jobs of the miner", "  doppel operations\n  doppel operations -o json",
+            RunOperations);
+  CLI::App* cancel =
+      AddRemote("cancel", "Cancel a job", "  doppel cancel op-7\n  doppel cancel op-7 --dry-run",
+                [this](MiningClient& client, const Console& console) {
+                  return RunCancel(flags_.operation, flags_.dry_run, client, console);
+                });
+  cancel->add_option("id", flags_.operation, "The operation's id")->required();
+  AddDryRun(cancel);
+}
+
+void CommandLine::AddStatus() {
+  AddRemote("status", "Show what the miner serves, and to whom",
+            "  doppel status\n  DOPPEL_SERVER=miner.example.org:50051 doppel status -o json", RunStatus);
+}
+
+void CommandLine::AddReport() {
+  CLI::App* command =
+      Add("report", "Write training runs and generations up as one self-contained page",
+          "  doppel report --run random=runs/random --run subspace=runs/subspace --html report.html\n"
+          "  doppel report --run subspace=runs/subspace --generation g1.json --catalog c --state s "
+          "--html report.html",
+          [this](const Console& console) { return RunReport(flags_.report, console); });
+  ReportOptions& report = flags_.report;
+  command->add_option("--html", report.html, "File to write")->required()->option_text("FILE REQUIRED");
+  command->add_option("--title", report.title, "Title of the page")->option_text("TEXT [doppel]");
+  // One value per flag, so that nothing is swallowed.
+  const auto list = [command](const std::string& flag, std::vector<std::string>& into,
+                              const std::string& text, const std::string& type) {
+    command->add_option(flag, into, text)->expected(1)->take_all()->option_text(type + " ...");
+  };
+  list("--run", report.runs, "A trainer's folder; the first is the control", "NAME=DIR");
+  list("--generation", report.generations,
+       "A generation as `doppel generation N -o json` prints it, oldest first", "FILE");
+  list("--bench", report.benches, "Figures of a benchmark", "FILE");
+  list("--command", report.commands, "A line that gives the figures again", "TEXT");
+  command->add_option("--catalog", report.catalog, "For the look-alikes: the catalog")->option_text("DIR");
+  command->add_option("--state", report.state, "For the look-alikes: the miner's state")->option_text("DIR");
+  command->add_option("--generation-number", report.generation, "For the look-alikes: which generation")
+      ->option_text("N [the newest]");
+  command->add_option("--lookalikes", report.lookalikes, "Rows of look-alikes")
+      ->check(CLI::Range(0, 1000).description(""))
+      ->option_text("N [12]");
+}
+
+}  // namespace
+
+int RunCommandLine(int argc, const char* const* argv, const CommandLineEnvironment& environment) {
+  return CommandLine(environment).Main(argc, argv);
+}
+
+}  // namespace doppel

@@ -1,0 +1,145 @@
+// doppel-embedder: leases ranges of a catalog from a miner, embeds them, commits the representations.
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/process_environment.h"
+#include "common/catalog/catalog.h"
+#include "common/model/embedding_model.h"
+#include "services/embedder/embed_worker.h"
+#include "services/embedder/lease_service.h"
+
+namespace {
+
+struct Flags {
+  std::string miner;
+  std::string device = "auto";
+  int threads = 2;
+  int batch_size = 192;
+  std::string name;
+  double grace_seconds = 5;
+  bool exit_with_parent = false;
+  std::string log_level = "info";
+  std::string log_format = "text";
+};
+
+std::string DefaultName() {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, "/", getpid());
+}
+
+// Where the handler writes to. Blocking the signals and sigwait would not do: LibTorch's and OpenBLAS'
+// threads start before main, with the signals open, and would take them with the default action.
+int stop_pipe[2] = {-1, -1};
+
+void OnStopSignal(int signal) {
+  const auto byte = static_cast<char>(signal);
+  (void)!write(stop_pipe[1], &byte, 1);
+}
+
+bool InstallStopHandlers() {
+  if (pipe(stop_pipe) != 0) return false;
+  struct sigaction action = {};
+  action.sa_handler = OnStopSignal;
+  action.sa_flags = SA_RESTART;
+  return sigaction(SIGTERM, &action, nullptr) == 0 && sigaction(SIGINT, &action, nullptr) == 0;
+}
+
+// The first signal ends the work in an orderly way, the second at once; a zero byte ends the wait.
+void WaitForSignals(doppel::EmbedWorker& worker) {
+  char signal = 0;
+  for (bool stopping = false; read(stop_pipe[0], &signal, 1) == 1 && signal != 0; stopping = true) {
+    if (stopping) _exit(128 + signal);
+    worker.Stop();
+  }
+}
+
+int Run(const Flags& flags) {
+  if (!InstallStopHandlers()) {
+    std::fprintf(stderr, "doppel-embedder: cannot install signal handlers\n");
+    return 1;
+  }
+  if (flags.exit_with_parent) {
+    const pid_t parent = getppid();
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) return 0;
+  }
+
+  auto service = doppel::MakeGrpcLeaseService(flags.miner);
+  doppel::EmbedWorkerOptions options;
+  options.name = flags.name.empty() ? DefaultName() : flags.name;
+  options.threads = flags.threads;
+  options.batch_size = flags.batch_size;
+  options.grace = absl::Seconds(flags.grace_seconds);
+  options.open_catalog = [](const std::string& path) { return doppel::Catalog::Open(path); };
+  options.open_model = [&flags](const std::string& path) {
+    return doppel::LoadEmbeddingModel(path, flags.device);
+  };
+  doppel::EmbedWorker worker(options, *service);
+
+  std::thread waiter([&worker] { WaitForSignals(worker); });
+  DOPPEL_LOG(kInfo, "embedder ", options.name, " takes work from ", flags.miner);
+  const absl::Status status = worker.Run();
+  OnStopSignal(0);
+  waiter.join();
+
+  const auto counters = worker.counters();
+  DOPPEL_LOG(kInfo, "embedder ends: ", counters.committed_ranges, " ranges, ", counters.committed_samples,
+             " samples, ", counters.failed_samples, " failed, ", counters.dropped_ranges, " ranges dropped");
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "doppel-embedder: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  doppel::RestartWithComputeEnvironment(argv);
+  doppel::KeepFreedMemory();
+  Flags flags;
+  CLI::App app("Leases ranges of a catalog from a miner, embeds them and commits the representations.",
+               "doppel-embedder");
+  app.add_option("--miner", flags.miner, "address of the miner, host:port")
+      ->required()
+      ->envname("DOPPEL_EMBEDDER_MINER");
+  app.add_option("--device", flags.device, "auto, cpu or cuda:N")
+      ->capture_default_str()
+      ->envname("DOPPEL_EMBEDDER_DEVICE");
+  app.add_option("--threads", flags.threads, "threads; each embeds batches of its own")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024))
+      ->envname("DOPPEL_EMBEDDER_THREADS");
+  app.add_option("--batch-size", flags.batch_size, "images per batch")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536))
+      ->envname("DOPPEL_EMBEDDER_BATCH_SIZE");
+  app.add_option("--name", flags.name, "name that the miner shows (default: host/pid)");
+  app.add_option("--grace-seconds", flags.grace_seconds, "time to finish leased work after SIGTERM")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--exit-with-parent", flags.exit_with_parent,
+               "end when the process that started this one ends");
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")->capture_default_str();
+  app.add_option("--log-format", flags.log_format, "text or json")->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  const absl::Status logging = doppel::SetupLogging("doppel-embedder", flags.log_level, flags.log_format);
+  if (!logging.ok()) {
+    std::fprintf(stderr, "doppel-embedder: %s\n", std::string(logging.message()).c_str());
+    return 2;
+  }
+  return Run(flags);
+}

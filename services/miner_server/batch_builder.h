@@ -1,0 +1,44 @@
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/catalog/catalog.h"
+#include "doppel/v1/batches.pb.h"
+#include "miner/generation/generation.h"
+#include "miner/planning/plan.h"
+
+namespace doppel {
+
+// Which message the batch is put into: StreamBatchesResponse{batch} or GetBatchResponse{batch}.
+enum class BatchEnvelope { kStreamBatches, kGetBatch };
+
+struct BuildOptions {
+  BatchEnvelope envelope = BatchEnvelope::kStreamBatches;
+  // A batch is cut at sample borders into parts of at most this (one sample at least). 0: never cut.
+  uint64_t part_bytes = uint64_t{2} << 20;
+  // Samples from this size on are borrowed from the catalog instead of copied: a slice costs more than a
+  // short copy.
+  uint64_t borrow_bytes = 4096;
+  // DECODED only.
+  int decode_threads = 1;
+};
+
+// Plain protobuf bytes, ready to send.
+struct WireBatch {
+  std::vector<grpc::ByteBuffer> parts;
+  uint64_t bytes = 0;    // of all parts
+  uint64_t samples = 0;  // P * K
+};
+
+// The bytes of one batch: a pure function of the arguments, `decode_threads` and `borrow_bytes` aside.
+// `spec.image` must be complete for DECODED. `generation` may be null. Errors name the sample that cannot be
+// read or decoded.
+absl::StatusOr<WireBatch> BuildBatch(const Catalog& catalog, const Generation* generation,
+                                     const v1::StreamSpec& spec, const PlannedBatch& planned,
+                                     const BuildOptions& options);
+
+}  // namespace doppel

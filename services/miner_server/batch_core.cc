@@ -1,0 +1,161 @@
+#include "services/miner_server/batch_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "common/image/image.h"
+
+namespace doppel {
+namespace {
+
+constexpr uint32_t kMaxImageSide = 8192;
+constexpr uint64_t kMaxBatchPixels = uint64_t{1} << 30;
+constexpr size_t kCachedPlans = 8;
+
+absl::Status Invalid(absl::string_view field, absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
+}
+
+bool IsGrey(const Image& image) {
+  for (size_t i = 0; i + 2 < image.pixels.size(); i += 3) {
+    if (image.pixels[i] != image.pixels[i + 1] || image.pixels[i] != image.pixels[i + 2]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits)
+    : miner_(std::move(miner)), catalog_(miner_->catalog()), limits_(limits) {}
+
+absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
+  const v1::PlanSpec& plan = spec.plan();
+  if (plan.name().empty()) return Invalid("plan.name", "is not set: ask for \"random\" or \"subspace\"");
+  if (plan.identities_per_batch() == 0)
+    return Invalid("plan.identities_per_batch", "is 0: P must be at least 1");
+  if (plan.samples_per_identity() == 0)
+    return Invalid("plan.samples_per_identity", "is 0: K must be at least 1");
+  const uint64_t samples = uint64_t{plan.identities_per_batch()} * plan.samples_per_identity();
+  if (samples > limits_.max_batch_samples) {
+    return Invalid("plan.identities_per_batch",
+                   absl::StrCat("P * K = ", samples, " is more than this server's max_batch_samples = ",
+                                limits_.max_batch_samples));
+  }
+  switch (spec.payload()) {
+    case v1::PAYLOAD_KIND_REFERENCE:
+    case v1::PAYLOAD_KIND_ENCODED:
+    case v1::PAYLOAD_KIND_DECODED:
+      break;
+    default:
+      return Invalid("payload", absl::StrCat("is ", static_cast<int>(spec.payload()),
+                                             ": ask for REFERENCE, ENCODED or DECODED"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::ImageShape> BatchCore::FirstImageShape() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (first_image_.has_value()) return *first_image_;
+  }
+  ASSIGN_OR_RETURN(const SampleBytes bytes, catalog_->Read(0));
+  absl::StatusOr<Image> image = DecodeImage(bytes.data, 3);
+  if (!image.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat("the first image of the catalog (",
+                                                      catalog_->SampleKey(0), "): ", image.status().message(),
+                                                      ": set `image` yourself"));
+  }
+  v1::ImageShape shape;
+  shape.set_height(static_cast<uint32_t>(image->height));
+  shape.set_width(static_cast<uint32_t>(image->width));
+  shape.set_channels(IsGrey(*image) ? 1 : 3);
+  absl::MutexLock lock(&mutex_);
+  first_image_ = shape;
+  return shape;
+}
+
+absl::StatusOr<v1::ImageShape> BatchCore::CompleteShape(const v1::StreamSpec& spec) {
+  v1::ImageShape shape = spec.image();
+  if (shape.height() == 0 || shape.width() == 0 || shape.channels() == 0) {
+    ASSIGN_OR_RETURN(const v1::ImageShape first, FirstImageShape());
+    if (shape.height() == 0) shape.set_height(first.height());
+    if (shape.width() == 0) shape.set_width(first.width());
+    if (shape.channels() == 0) shape.set_channels(first.channels());
+  }
+  if (shape.height() > kMaxImageSide) {
+    return Invalid("image.height", absl::StrCat(shape.height(), " is more than ", kMaxImageSide));
+  }
+  if (shape.width() > kMaxImageSide) {
+    return Invalid("image.width", absl::StrCat(shape.width(), " is more than ", kMaxImageSide));
+  }
+  if (shape.channels() != 1 && shape.channels() != 3) {
+    return Invalid("image.channels", absl::StrCat(shape.channels(), " is neither 1 (grey) nor 3 (RGB)"));
+  }
+  const uint64_t pixels = uint64_t{spec.plan().identities_per_batch()} * spec.plan().samples_per_identity() *
+                          shape.height() * shape.width() * shape.channels();
+  if (pixels > kMaxBatchPixels) {
+    return Invalid("image", absl::StrCat("a batch of ", pixels, " bytes of pixels is more than ",
+                                         kMaxBatchPixels, ": ask for smaller batches or images"));
+  }
+  return shape;
+}
+
+absl::StatusOr<std::shared_ptr<const Plan>> BatchCore::PlanFor(
+    const v1::StreamSpec& spec, const std::shared_ptr<const Generation>& generation) {
+  const std::string key = absl::StrCat(generation == nullptr ? 0 : generation->number(), ":", spec.seed(),
+                                       ":", spec.plan().SerializeAsString());
+  {
+    absl::MutexLock lock(&mutex_);
+    auto cached =
+        std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& plan) { return plan.key == key; });
+    if (cached != plans_.end()) {
+      CachedPlan found = std::move(*cached);
+      plans_.erase(cached);
+      plans_.push_front(std::move(found));
+      return plans_.front().plan;
+    }
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const Plan> plan,
+                   MakePlan(spec.plan(), spec.seed(), catalog_, generation));
+  absl::MutexLock lock(&mutex_);
+  plans_.push_front({key, plan});
+  if (plans_.size() > kCachedPlans) plans_.pop_back();
+  return plan;
+}
+
+absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::StreamSpec& spec) {
+  RETURN_IF_ERROR(Validate(spec));
+  auto stream = std::make_shared<BoundStream>();
+  stream->spec = spec;
+  if (spec.generation() != 0) {
+    ASSIGN_OR_RETURN(stream->generation, miner_->GetGeneration(spec.generation()));
+  } else {
+    stream->generation = miner_->ActiveGeneration();
+  }
+  if (stream->generation == nullptr && spec.plan().name() == "subspace") {
+    return absl::FailedPreconditionError(
+        "plan \"subspace\" needs a generation and there is none yet: run `doppel recluster` first");
+  }
+  if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
+    ASSIGN_OR_RETURN(*stream->spec.mutable_image(), CompleteShape(spec));
+  }
+  ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, stream->generation));
+  return std::shared_ptr<const BoundStream>(std::move(stream));
+}
+
+bool BatchCore::IsCurrent(const BoundStream& stream) const {
+  return stream.spec.generation() != 0 || miner_->ActiveGeneration() == stream.generation;
+}
+
+absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t cursor,
+                                           BatchEnvelope envelope) const {
+  BuildOptions options;
+  options.envelope = envelope;
+  options.part_bytes = envelope == BatchEnvelope::kStreamBatches ? limits_.part_bytes : 0;
+  options.decode_threads = limits_.decode_threads;
+  return BuildBatch(*catalog_, stream.generation.get(), stream.spec, stream.plan->At(cursor), options);
+}
+
+}  // namespace doppel

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "doppel/v1/batches.pb.h"
+#include "miner/miner.h"
+#include "miner/planning/plan.h"
+#include "services/miner_server/batch_builder.h"
+
+namespace doppel {
+
+struct BatchLimits {
+  uint32_t max_credits = 64;
+  uint32_t max_batch_samples = 16384;  // P * K
+  uint64_t part_bytes = uint64_t{2} << 20;
+  int decode_threads = 1;
+};
+
+// A validated request bound to one generation. Immutable: a stream takes a new one when it moves on.
+struct BoundStream {
+  v1::StreamSpec spec;                           // with the image's shape filled in
+  std::shared_ptr<const Generation> generation;  // null: none yet
+  std::shared_ptr<const Plan> plan;
+
+  uint64_t generation_number() const { return generation == nullptr ? 0 : generation->number(); }
+};
+
+// What streams and unary calls share: from a request to the bytes of a batch. Thread-safe. Both Bind and
+// Build may take long (they touch disks): never on a thread of gRPC's.
+class BatchCore {
+ public:
+  BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits);
+
+  // INVALID_ARGUMENT names the field; FAILED_PRECONDITION: the plan needs a generation and there is none;
+  // NOT_FOUND: no generation of that number.
+  absl::StatusOr<std::shared_ptr<const BoundStream>> Bind(const v1::StreamSpec& spec);
+
+  // False if the stream follows the active generation and that is another one by now. Cheap.
+  bool IsCurrent(const BoundStream& stream) const;
+
+  absl::StatusOr<WireBatch> Build(const BoundStream& stream, uint64_t cursor, BatchEnvelope envelope) const;
+
+  const BatchLimits& limits() const { return limits_; }
+  const Catalog& catalog() const { return *catalog_; }
+
+ private:
+  struct CachedPlan {
+    std::string key;
+    std::shared_ptr<const Plan> plan;
+  };
+
+  absl::Status Validate(const v1::StreamSpec& spec) const;
+  absl::StatusOr<v1::ImageShape> CompleteShape(const v1::StreamSpec& spec);
+  absl::StatusOr<v1::ImageShape> FirstImageShape();
+  absl::StatusOr<std::shared_ptr<const Plan>> PlanFor(const v1::StreamSpec& spec,
+                                                      const std::shared_ptr<const Generation>& generation);
+
+  const std::shared_ptr<Miner> miner_;
+  const std::shared_ptr<const Catalog> catalog_;
+  const BatchLimits limits_;
+
+  absl::Mutex mutex_;
+  // Most recent first: unary calls would make a plan for every batch.
+  std::deque<CachedPlan> plans_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::ImageShape> first_image_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace doppel

@@ -1,0 +1,231 @@
+// doppel-miner: serves batches of look-alike identities, and makes the generations they come from.
+#include <cblas.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "common/base/log.h"
+#include "common/base/process_environment.h"
+#include "common/base/status_macros.h"
+#include "common/catalog/catalog.h"
+#include "common/config/config.h"
+#include "common/io/atomic_file.h"
+#include "common/io/file_system.h"
+#include "miner/miner.h"
+#include "services/miner_server/embedder_supervisor.h"
+#include "services/miner_server/miner_config.h"
+#include "services/miner_server/miner_server.h"
+
+namespace doppel {
+namespace {
+
+struct Flags {
+  std::string config_file;
+  std::string embedder_binary;
+  std::map<std::string, std::string> fields;  // by name of the proto's field, all of them; empty: not given
+};
+
+std::string OwnPath() {
+  char path[PATH_MAX + 1] = "";
+  const ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
+  return size > 0 ? std::string(path, static_cast<size_t>(size)) : "";
+}
+
+std::vector<std::string> Environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
+  return entries;
+}
+
+void AddFlags(CLI::App& command, Flags& flags) {
+  command.add_option("--config", flags.config_file, "YAML file with the same keys, spelled with underscores");
+  command.add_option("--embedder-binary", flags.embedder_binary,
+                     "default: doppel-embedder beside this binary");
+  const auto* descriptor = v1::MinerConfig::descriptor();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const std::string name = descriptor->field(i)->name();
+    command.add_option(absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}})), flags.fields[name],
+                       MinerConfigHelp(name));
+  }
+}
+
+absl::StatusOr<v1::MinerConfig> ReadConfig(const Flags& flags, const CLI::App& command) {
+  v1::MinerConfig config = DefaultMinerConfig();
+  ConfigOverrides overrides;
+  for (const auto& [name, value] : flags.fields) {
+    if (command.count(absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}}))) > 0) {
+      overrides.emplace_back(name, value);
+    }
+  }
+  ConfigEnvironment environment;
+  environment.prefix = "DOPPEL_MINER_";
+  environment.lookup = [](const std::string& name) -> std::optional<std::string> {
+    const char* value = std::getenv(name.c_str());
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  };
+  RETURN_IF_ERROR(LoadConfig(flags.config_file, overrides, environment, &config,
+                             [&config] { return ValidateMinerConfig(config); }));
+  return config;
+}
+
+absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) {
+  MinerOptions options;
+  ASSIGN_OR_RETURN(options.catalog, Catalog::Open(config.catalog()));
+  options.state_directory = config.state();
+  options.cluster_threads = static_cast<int>(config.cluster_threads());
+  options.lease_identities = config.lease_identities();
+  options.lease_duration = absl::Seconds(config.lease_seconds());
+  ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
+  return std::shared_ptr<Miner>(std::move(miner));
+}
+
+MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
+  MinerServerOptions options;
+  options.listen = config.listen();
+  options.batch_threads = static_cast<int>(config.batch_threads());
+  options.max_credits = config.max_credits();
+  options.max_batch_samples = config.max_batch_samples();
+  options.part_bytes = config.part_bytes();
+  options.http_port = config.http_port();
+  return options;
+}
+
+// How children on this machine reach an address that may stand for all interfaces.
+std::string LocalAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  const std::string host = address.substr(0, colon);
+  if (host == "0.0.0.0" || host == "[::]" || host == "*")
+    return absl::StrCat("127.0.0.1", address.substr(colon));
+  return address;
+}
+
+absl::StatusOr<std::unique_ptr<EmbedderSupervisor>> StartEmbedders(const v1::MinerConfig& config,
+                                                                   const Flags& flags,
+                                                                   const std::string& address) {
+  if (config.embedders() == 0) return std::unique_ptr<EmbedderSupervisor>();
+  std::string binary = flags.embedder_binary;
+  if (binary.empty()) {
+    const std::string own = OwnPath();
+    binary = own.substr(0, own.rfind('/') + 1) + "doppel-embedder";
+  }
+  SupervisorOptions options;
+  options.command = {binary,
+                     "--miner",
+                     LocalAddress(address),
+                     "--threads",
+                     absl::StrCat(config.embedder_threads()),
+                     "--device",
+                     config.embedder_device(),
+                     "--log-level",
+                     config.log_level(),
+                     "--log-format",
+                     config.log_format(),
+                     "--exit-with-parent"};
+  options.environment = WithPassiveWaiting(Environment());
+  options.processes = static_cast<int>(config.embedders());
+  return EmbedderSupervisor::Start(std::move(options));
+}
+
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+void WaitForStopSignal() {
+  const sigset_t signals = StopSignals();
+  int signal = 0;
+  sigwait(&signals, &signal);
+  DOPPEL_LOG(kInfo, "signal ", signal, ": draining; once more to stop at once");
+  // A second one does not wait for anybody.
+  std::thread([signals] {
+    int again = 0;
+    sigwait(&signals, &again);
+    _exit(128 + again);
+  }).detach();
+}
+
+absl::Status Serve(const v1::MinerConfig& config, const Flags& flags) {
+  // Before any thread is made: all of them inherit the mask.
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  FileSystem& fs = PosixFileSystem();
+  const std::string& address_file = config.address_file();
+  // A stale one would send scripts to the wrong server.
+  if (!address_file.empty() && fs.Exists(address_file)) RETURN_IF_ERROR(fs.Remove(address_file));
+
+  DOPPEL_LOG(kInfo, "BLAS: ", openblas_get_config());
+  ASSIGN_OR_RETURN(const std::shared_ptr<Miner> miner, OpenMiner(config));
+  ASSIGN_OR_RETURN(const std::unique_ptr<MinerServer> server,
+                   MinerServer::Start(miner, ServerOptions(config)));
+  ASSIGN_OR_RETURN(std::unique_ptr<EmbedderSupervisor> embedders,
+                   StartEmbedders(config, flags, server->address()));
+
+  if (server->http_port() > 0) std::printf("metrics on http port %d\n", server->http_port());
+  std::printf("serving on %s\n", server->address().c_str());
+  std::fflush(stdout);
+  if (!address_file.empty()) RETURN_IF_ERROR(WriteFileAtomically(fs, address_file, server->address() + "\n"));
+
+  WaitForStopSignal();
+  server->Drain();
+  // While the server still takes what they have finished.
+  embedders.reset();
+  server->Shutdown(absl::Seconds(config.drain_seconds()));
+  if (!address_file.empty() && fs.Exists(address_file)) RETURN_IF_ERROR(fs.Remove(address_file));
+  DOPPEL_LOG(kInfo, "stopped");
+  return absl::OkStatus();
+}
+
+int Fail(const absl::Status& status, int code) {
+  std::fprintf(stderr, "doppel-miner: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("Mines look-alike identities and streams them as batches.", "doppel-miner");
+  app.set_version_flag("--version", DOPPEL_VERSION);
+  app.require_subcommand(1);
+  CLI::App* serve = app.add_subcommand("serve", "Serve until SIGTERM or SIGINT");
+  AddFlags(*serve, flags);
+  serve->footer(
+      "Examples:\n"
+      "  doppel-miner serve --catalog faces.catalog --state faces.state\n"
+      "  doppel-miner serve --catalog faces.catalog --state faces.state --listen 0.0.0.0:50051 --http-port "
+      "9090\n"
+      "  doppel-miner serve --config /etc/doppel/miner.yaml --embedders 0\n\n"
+      "Every flag is also a key of the YAML file and an environment variable DOPPEL_MINER_<NAME>.\n"
+      "A flag goes before the environment, that before the file, and the file before the default.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  absl::StatusOr<v1::MinerConfig> config = ReadConfig(flags, *serve);
+  if (!config.ok()) return Fail(config.status(), 2);
+  doppel::RestartWithComputeEnvironment(argv);
+  const absl::Status logging = SetupLogging("doppel-miner", config->log_level(), config->log_format());
+  if (!logging.ok()) return Fail(logging, 2);
+  const absl::Status status = Serve(*config, flags);
+  return status.ok() ? 0 : Fail(status, 1);
+}
+
+}  // namespace
+}  // namespace doppel
+
+int main(int argc, char** argv) { return doppel::Main(argc, argv); }

@@ -1,0 +1,212 @@
+#include "services/miner_server/miner_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <random>
+#include <utility>
+
+#include "absl/base/call_once.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "common/base/executor.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "common/base/status_macros.h"
+#include "services/miner_server/batch_core.h"
+#include "services/miner_server/batch_service.h"
+#include "services/miner_server/control_services.h"
+#include "services/miner_server/http_endpoint.h"
+#include "services/miner_server/server_metrics.h"
+#include "services/miner_server/stream_registry.h"
+
+namespace doppel {
+namespace {
+
+constexpr int kControlThreads = 2;
+constexpr int kMaxStreamsPerConnection = 1024;
+// Commits of embedders are the largest requests: a lease of vectors.
+constexpr int kMaxRequestBytes = 256 << 20;
+constexpr const char* kServices[] = {"doppel.v1.BatchService", "doppel.v1.MiningService",
+                                     "doppel.v1.EmbeddingService"};
+
+std::string RandomIncarnation() {
+  std::random_device device;
+  return absl::StrFormat("%08x%08x", device(), device());
+}
+
+BatchLimits LimitsOf(const MinerServerOptions& options) {
+  BatchLimits limits;
+  limits.max_credits = options.max_credits;
+  limits.max_batch_samples = options.max_batch_samples;
+  limits.part_bytes = options.part_bytes;
+  limits.decode_threads = options.batch_threads;
+  return limits;
+}
+
+// gRPC keeps these two in process-wide switches.
+void EnableHealthAndReflection() {
+  static absl::once_flag once;
+  absl::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+void ConfigureTransport(grpc::ServerBuilder& builder) {
+  // A second server on the same port must fail, not take a share of the connections.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
+  // Finds peers that went away without a word; and lets clients ask every 10 s.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.SetMaxSendMessageSize(-1);
+  // Only reflection is on the synchronous API.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+}
+
+absl::StatusOr<std::string> HostOf(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == listen.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen: \"", listen, "\" is not HOST:PORT, for example 127.0.0.1:50051"));
+  }
+  return listen.substr(0, colon);
+}
+
+std::string WithoutBrackets(std::string host) {
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') return host.substr(1, host.size() - 2);
+  return host;
+}
+
+class MinerServerImpl final : public MinerServer {
+ public:
+  MinerServerImpl(std::shared_ptr<Miner> miner, const MinerServerOptions& options)
+      : options_(options),
+        incarnation_(RandomIncarnation()),
+        miner_(std::move(miner)),
+        metrics_(metrics_registry_),
+        core_(miner_, LimitsOf(options)),
+        batch_executor_(MakeThreadPool(std::max(1, options.batch_threads))),
+        control_executor_(MakeThreadPool(kControlThreads)),
+        batches_({&core_, batch_executor_.get(), &streams_, &metrics_, incarnation_}),
+        mining_(Control()),
+        embedding_(Control()) {}
+
+  ~MinerServerImpl() override { Shutdown(absl::ZeroDuration()); }
+
+  absl::Status Listen() {
+    ASSIGN_OR_RETURN(const std::string host, HostOf(options_.listen));
+    EnableHealthAndReflection();
+    grpc::ServerBuilder builder;
+    ConfigureTransport(builder);
+    int port = 0;
+    builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&batches_);
+    builder.RegisterService(&mining_);
+    builder.RegisterService(&embedding_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", options_.listen,
+                       ": is another server running there? choose another --listen"));
+    }
+    address_ = absl::StrCat(host, ":", port);
+    SetServing(true);
+    if (options_.http_port >= 0) {
+      HttpEndpoint::Routes routes;
+      routes.metrics = [this] { return ExposeMetrics(); };
+      routes.ready = [this] { return !streams_.draining(); };
+      ASSIGN_OR_RETURN(http_,
+                       HttpEndpoint::Start(WithoutBrackets(host), options_.http_port, std::move(routes)));
+      http_port_ = http_->port();
+    }
+    return absl::OkStatus();
+  }
+
+  const std::string& address() const override { return address_; }
+  int http_port() const override { return http_port_; }
+  const std::string& incarnation() const override { return incarnation_; }
+
+  void Drain() override {
+    if (server_ != nullptr) SetServing(false);
+    streams_.Drain();
+  }
+
+  void Shutdown(absl::Duration grace) override {
+    absl::MutexLock lock(&shutdown_mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+    Drain();
+    if (grace > absl::ZeroDuration() && !streams_.WaitUntilEmpty(grace)) {
+      DOPPEL_LOG(kWarning, streams_.open(), " streams did not end within ", absl::FormatDuration(grace),
+                 " (a client that does not read?): cancelled");
+    }
+    if (server_ != nullptr) {
+      const absl::Duration rest =
+          grace > absl::ZeroDuration() ? absl::Milliseconds(500) : absl::ZeroDuration();
+      server_->Shutdown(absl::ToChronoTime(absl::Now() + rest));
+      server_->Wait();
+    }
+    http_.reset();
+  }
+
+ private:
+  ControlEnvironment Control() {
+    return {miner_, control_executor_.get(), &streams_, &metrics_, incarnation_, absl::Now()};
+  }
+
+  void SetServing(bool serving) {
+    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+    if (health == nullptr) return;
+    for (const char* service : kServices) health->SetServingStatus(service, serving);
+    health->SetServingStatus("", serving);
+  }
+
+  std::string ExposeMetrics() {
+    const std::shared_ptr<const Generation> active = miner_->ActiveGeneration();
+    metrics_.generation.Set(active == nullptr ? 0 : static_cast<double>(active->number()));
+    return metrics_registry_.Expose();
+  }
+
+  const MinerServerOptions options_;
+  const std::string incarnation_;
+  const std::shared_ptr<Miner> miner_;
+  MetricsRegistry metrics_registry_;
+  ServerMetrics metrics_;
+  StreamRegistry streams_;
+  BatchCore core_;
+  // Destroyed before what their work touches, and after the server.
+  const std::unique_ptr<Executor> batch_executor_;
+  const std::unique_ptr<Executor> control_executor_;
+  BatchServiceImpl batches_;
+  MiningServiceImpl mining_;
+  EmbeddingServiceImpl embedding_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<HttpEndpoint> http_;
+  std::string address_;
+  int http_port_ = 0;
+  absl::Mutex shutdown_mutex_;
+  bool stopped_ ABSL_GUARDED_BY(shutdown_mutex_) = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MinerServer>> MinerServer::Start(std::shared_ptr<Miner> miner,
+                                                                MinerServerOptions options) {
+  auto server = std::make_unique<MinerServerImpl>(std::move(miner), options);
+  RETURN_IF_ERROR(server->Listen());
+  return std::unique_ptr<MinerServer>(std::move(server));
+}
+
+}  // namespace doppel

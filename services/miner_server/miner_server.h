@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "miner/miner.h"
+
+namespace doppel {
+
+struct MinerServerOptions {
+  std::string listen = "127.0.0.1:0";  // port 0 picks a free one
+  int batch_threads = 2;               // ≥ 1: build batches, over all streams
+  uint32_t max_credits = 64;
+  uint32_t max_batch_samples = 16384;  // P * K
+  uint64_t part_bytes = uint64_t{2} << 20;
+  int http_port =
+      -1;  // of /metrics, /livez, /readyz, on the host of `listen`; 0 picks a free one, negative: none
+};
+
+// BatchService, MiningService, EmbeddingService, health and reflection on one port, around one miner. Its
+// constructor is Start, so there is no server that does not listen. Thread-safe.
+class MinerServer {
+ public:
+  // UNAVAILABLE if the address cannot be bound (ports are not shared with another server).
+  static absl::StatusOr<std::unique_ptr<MinerServer>> Start(std::shared_ptr<Miner> miner,
+                                                            MinerServerOptions options);
+  // Cancels what is still open.
+  virtual ~MinerServer() = default;
+
+  // Host and port that clients reach it by.
+  virtual const std::string& address() const = 0;
+  // 0: no HTTP.
+  virtual int http_port() const = 0;
+  // Random, new with every start.
+  virtual const std::string& incarnation() const = 0;
+
+  // New streams are refused, open ones end at their next batch border, health says NOT_SERVING.
+  virtual void Drain() = 0;
+  // Drains, waits for the streams up to `grace`, then cancels what is left. Idempotent.
+  virtual void Shutdown(absl::Duration grace) = 0;
+};
+
+}  // namespace doppel

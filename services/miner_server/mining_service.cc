@@ -1,0 +1,176 @@
+#include <grpcpp/alarm.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/time/clock.h"
+#include "common/base/status_macros.h"
+#include "services/miner_server/control_services.h"
+#include "services/miner_server/unary_call.h"
+
+namespace doppel {
+namespace {
+
+constexpr absl::Duration kWaitTick = absl::Milliseconds(50);
+constexpr double kMaxWaitSeconds = 24 * 3600;
+
+// One WaitOperation: looks, and sleeps on a timer of gRPC's in between. Owned by the call.
+class WaitReactor final : public grpc::ServerUnaryReactor {
+ public:
+  WaitReactor(const ControlEnvironment& environment, grpc::CallbackServerContext* context,
+              const v1::WaitOperationRequest& request, v1::WaitOperationResponse* response)
+      : environment_(environment),
+        context_(context),
+        id_(request.id()),
+        deadline_(absl::Now() +
+                  absl::Seconds(std::max(0.0, std::min(request.timeout_seconds(), kMaxWaitSeconds)))),
+        response_(response) {
+    ScheduleLook();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void ScheduleLook() {
+    environment_.executor->Schedule([this] { Look(); });
+  }
+
+  void Look() {
+    const absl::Status status =
+        StoreResult(environment_.miner->GetOperation(id_), response_->mutable_operation());
+    if (!status.ok()) return Finish(ToGrpc(status));
+    const absl::Time now = absl::Now();
+    if (response_->operation().state() != v1::Operation::STATE_RUNNING || now >= deadline_) {
+      return Finish(grpc::Status::OK);
+    }
+    if (context_->IsCancelled()) return Finish(grpc::Status::CANCELLED);
+    if (environment_.registry->draining()) {
+      return Finish(
+          grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining: the operation goes on after the restart"));
+    }
+    // A fresh one each time: this may be running inside the old one's callback.
+    alarm_ = std::make_unique<grpc::Alarm>();
+    alarm_->Set(
+        std::chrono::system_clock::now() + absl::ToChronoMicroseconds(std::min(kWaitTick, deadline_ - now)),
+        [this](bool) { ScheduleLook(); });
+  }
+
+  const ControlEnvironment& environment_;
+  grpc::CallbackServerContext* const context_;
+  const std::string id_;
+  const absl::Time deadline_;
+  v1::WaitOperationResponse* const response_;
+  std::unique_ptr<grpc::Alarm> alarm_;
+};
+
+}  // namespace
+
+absl::Status MiningServiceImpl::FillDescription(v1::DescribeResponse* response) const {
+  const Miner& miner = *environment_.miner;
+  const std::shared_ptr<const Catalog> catalog = miner.catalog();
+  response->set_version(DOPPEL_VERSION);
+  response->set_incarnation(environment_.incarnation);
+  response->set_catalog_path(catalog->directory());
+  response->set_catalog_fingerprint(catalog->fingerprint());
+  response->set_identities(catalog->num_identities());
+  response->set_samples(catalog->num_samples());
+  for (const CatalogSplitInfo& split : catalog->splits()) {
+    v1::SplitInfo* info = response->add_splits();
+    info->set_name(split.name);
+    info->set_identities(split.identities);
+    info->set_samples(split.samples);
+  }
+  const std::shared_ptr<const Generation> active = miner.ActiveGeneration();
+  response->set_active_generation(active == nullptr ? 0 : active->number());
+  for (v1::StreamInfo& info : environment_.registry->Describe()) *response->add_streams() = std::move(info);
+  response->set_open_streams(static_cast<uint32_t>(response->streams_size()));
+  response->set_batches_sent(static_cast<uint64_t>(environment_.metrics->batches_sent.Value()));
+  response->set_batches_acknowledged(
+      static_cast<uint64_t>(environment_.metrics->batches_acknowledged.Value()));
+  response->set_bytes_sent(static_cast<uint64_t>(environment_.metrics->bytes_sent.Value()));
+  response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - environment_.started));
+  for (const v1::Operation& operation : miner.ListOperations()) {
+    if (operation.state() == v1::Operation::STATE_RUNNING) response->set_running_operation(operation.id());
+  }
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::Describe(grpc::CallbackServerContext* context,
+                                                      const v1::DescribeRequest*,
+                                                      v1::DescribeResponse* response) {
+  return RunCall(*environment_.executor, context, [this, response] { return FillDescription(response); });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::Recluster(grpc::CallbackServerContext* context,
+                                                       const v1::ReclusterRequest* request,
+                                                       v1::ReclusterResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->Recluster(*request), response->mutable_operation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::GetOperation(grpc::CallbackServerContext* context,
+                                                          const v1::GetOperationRequest* request,
+                                                          v1::GetOperationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->GetOperation(request->id()), response->mutable_operation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::WaitOperation(grpc::CallbackServerContext* context,
+                                                           const v1::WaitOperationRequest* request,
+                                                           v1::WaitOperationResponse* response) {
+  return new WaitReactor(environment_, context, *request, response);
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::CancelOperation(grpc::CallbackServerContext* context,
+                                                             const v1::CancelOperationRequest* request,
+                                                             v1::CancelOperationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->CancelOperation(request->id()), response->mutable_operation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::ListOperations(grpc::CallbackServerContext* context,
+                                                            const v1::ListOperationsRequest*,
+                                                            v1::ListOperationsResponse* response) {
+  return RunCall(*environment_.executor, context, [this, response] {
+    for (v1::Operation& operation : environment_.miner->ListOperations()) {
+      *response->add_operations() = std::move(operation);
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::ListGenerations(grpc::CallbackServerContext* context,
+                                                             const v1::ListGenerationsRequest*,
+                                                             v1::ListGenerationsResponse* response) {
+  return RunCall(*environment_.executor, context, [this, response] {
+    for (v1::GenerationInfo& info : environment_.miner->ListGenerations()) {
+      *response->add_generations() = std::move(info);
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::GetGeneration(grpc::CallbackServerContext* context,
+                                                           const v1::GetGenerationRequest* request,
+                                                           v1::GetGenerationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> generation,
+                     environment_.miner->GetGeneration(request->generation()));
+    *response->mutable_generation() = generation->info();
+    const std::shared_ptr<const Generation> active = environment_.miner->ActiveGeneration();
+    response->mutable_generation()->set_active(active != nullptr && active->number() == generation->number());
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::ActivateGeneration(grpc::CallbackServerContext* context,
+                                                                const v1::ActivateGenerationRequest* request,
+                                                                v1::ActivateGenerationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->Activate(request->generation()), response->mutable_generation());
+  });
+}
+
+}  // namespace doppel

@@ -1,0 +1,20 @@
+#include "services/miner_server/server_metrics.h"
+
+namespace doppel {
+
+ServerMetrics::ServerMetrics(MetricsRegistry& registry)
+    : batches_sent(
+          registry.GetCounter("doppel_miner_batches_sent_total", "Whole batches handed to the transport.")),
+      bytes_sent(
+          registry.GetCounter("doppel_miner_bytes_sent_total", "Bytes of batches handed to the transport.")),
+      batches_acknowledged(registry.GetCounter("doppel_miner_batches_acknowledged_total",
+                                               "Batches that trainers have trained on.")),
+      streams_opened(
+          registry.GetCounter("doppel_miner_streams_opened_total", "Streams opened since the start.")),
+      streams(registry.GetGauge("doppel_miner_streams", "Open streams.")),
+      generation(
+          registry.GetGauge("doppel_miner_active_generation", "Number of the active generation; 0: none.")),
+      build_seconds(registry.GetHistogram("doppel_miner_batch_build_seconds", "Time to build one batch.",
+                                          LatencyBounds())) {}
+
+}  // namespace doppel

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "common/base/executor.h"
+#include "doppel/v1/batches.pb.h"
+#include "doppel/v1/mining.pb.h"
+#include "services/miner_server/batch_core.h"
+#include "services/miner_server/server_metrics.h"
+#include "services/miner_server/stream_registry.h"
+
+namespace doppel {
+
+// What all streams of a server share. Not owned; outlives them.
+struct StreamEnvironment {
+  BatchCore* core = nullptr;
+  Executor* executor = nullptr;  // builds batches; of at least one thread
+  StreamRegistry* registry = nullptr;
+  ServerMetrics* metrics = nullptr;
+  std::string incarnation;
+};
+
+// One stream's state machine:
+//
+//   open ─▶ (bind) ─▶ send `opened` ─▶ [ build one ahead ] ─▶ credit? ─▶ send its parts ─▶ border ─┐
+//                                              ▲                                                  │
+//                                              └──────────────────────────────────────────────────┘
+//
+// All work happens on the executor; gRPC's threads only move state. At a border the stream ends if it must
+// (drain, end of max_batches, client half-closed and out of credits), and moves to the active generation.
+// Writes are never abandoned half-way: a failure ends the stream when the write under way is over.
+class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
+                      public std::enable_shared_from_this<StreamReactor> {
+ public:
+  // Owned by the call: deletes itself when both the call and the work on the executor are over.
+  static StreamReactor* Start(const StreamEnvironment& environment, const std::string& peer);
+
+  v1::StreamInfo Info() const;
+  // Ends with UNAVAILABLE at the next batch border.
+  void Drain();
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  StreamReactor(const StreamEnvironment& environment, std::string peer);
+
+  // Everything below that decides; looks at the state and starts what can be started.
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The status to end with at a batch border, if the stream must end.
+  std::optional<grpc::Status> EndAtBorder() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendReadyBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ScheduleWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HandleRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HandleOpen(const v1::StreamSpec& spec) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HandleCredits(uint32_t credits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HandleAcknowledgement(uint64_t cursor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // On the executor.
+  void BindStream(const v1::StreamSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
+  void BuildNext(std::shared_ptr<const BoundStream> bound, uint64_t cursor) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Binds anew if the active generation has changed.
+  absl::StatusOr<WireBatch> MoveAndBuild(std::shared_ptr<const BoundStream>& bound, uint64_t cursor);
+
+  const StreamEnvironment environment_;
+  const std::string peer_;
+
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<StreamReactor> self_ ABSL_GUARDED_BY(mutex_);  // until OnDone
+
+  std::optional<v1::StreamSpec> spec_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const BoundStream> bound_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_cursor_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next batch to send
+  uint64_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t credits_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<uint64_t> acknowledged_ ABSL_GUARDED_BY(mutex_);
+
+  // Built ahead: the batch at next_cursor_, and what it was bound to.
+  std::optional<absl::StatusOr<WireBatch>> ready_ ABSL_GUARDED_BY(mutex_);
+  bool working_ ABSL_GUARDED_BY(mutex_) = false;  // something of this stream is on the executor
+
+  WireBatch sending_ ABSL_GUARDED_BY(mutex_);
+  size_t next_part_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+
+  bool half_closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<grpc::Status> failure_
+      ABSL_GUARDED_BY(mutex_);  // ends the stream as soon as no write is under way
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+
+  grpc::ByteBuffer request_;  // between StartRead and OnReadDone it is gRPC's
+};
+
+}  // namespace doppel

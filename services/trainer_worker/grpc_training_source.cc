@@ -1,0 +1,32 @@
+#include "services/trainer_worker/grpc_training_source.h"
+
+#include "common/base/status_macros.h"
+#include "trainer/stream/grpc_batch_source.h"
+#include "trainer/stream/prefetcher.h"
+
+namespace doppel {
+
+absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& options, const ModelSpec& spec,
+                                                      uint64_t cursor) {
+  GrpcBatchSourceOptions grpc;
+  grpc.address = options.server;
+  ASSIGN_OR_RETURN(grpc.spec, MakeStreamSpec(options, spec, cursor));
+  grpc.credits = static_cast<uint32_t>(options.prefetch) + 1;
+
+  PrefetchOptions prefetch;
+  prefetch.depth = options.prefetch;
+  prefetch.threads = options.decode_threads;
+  prefetch.height = spec.height;
+  prefetch.width = spec.width;
+  prefetch.channels = spec.channels;
+  if (options.augment == "mild") prefetch.augment = MildAffineAugmentation();
+  prefetch.augment_seed = options.seed;
+
+  TrainingSource result;
+  std::unique_ptr<BatchSource> batches = MakeGrpcBatchSource(std::move(grpc));
+  result.cancel = [raw = batches.get()] { raw->Cancel(); };
+  result.source = MakePrefetcher(std::move(batches), prefetch);
+  return result;
+}
+
+}  // namespace doppel

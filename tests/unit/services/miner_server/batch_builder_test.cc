@@ -1,0 +1,327 @@
+#include "services/miner_server/batch_builder.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "services/miner_server/similarity.h"
+#include "services/miner_server/wire_message.h"
+#include "tests/support/catalog_fixture.h"
+#include "tests/support/fake_generation.h"
+#include "tests/unit/services/miner_server/blob_catalog.h"
+
+namespace doppel {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string BytesOf(grpc::ByteBuffer buffer) {
+  std::vector<grpc::Slice> slices;
+  EXPECT_TRUE(buffer.Dump(&slices).ok());
+  std::string bytes;
+  for (const grpc::Slice& slice : slices)
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return bytes;
+}
+
+v1::StreamSpec MakeSpec(v1::PayloadKind payload, uint32_t p, uint32_t k) {
+  v1::StreamSpec spec;
+  spec.mutable_plan()->set_name("random");
+  spec.mutable_plan()->set_identities_per_batch(p);
+  spec.mutable_plan()->set_samples_per_identity(k);
+  spec.set_seed(0x8000000000000001);
+  spec.set_payload(payload);
+  return spec;
+}
+
+// Identities 0 … p-1, samples 0 … k-1 of each.
+PlannedBatch MakePlanned(const Catalog& catalog, uint32_t p, uint32_t k) {
+  PlannedBatch planned;
+  planned.cursor = 300;
+  planned.epoch = 2;
+  for (uint64_t i = 0; i < p; ++i) {
+    planned.identities.push_back(i);
+    for (uint64_t j = 0; j < k; ++j) planned.samples.push_back(catalog.Samples(i).first + j);
+  }
+  return planned;
+}
+
+v1::Batch ParseStream(const grpc::ByteBuffer& part) {
+  v1::StreamBatchesResponse response;
+  EXPECT_TRUE(response.ParseFromString(BytesOf(part)));
+  EXPECT_TRUE(response.has_batch());
+  return response.batch();
+}
+
+TEST(VarintSizeTest, MatchesProtobufAtTheBorders) {
+  EXPECT_EQ(VarintSize(0), 1u);
+  EXPECT_EQ(VarintSize(127), 1u);
+  EXPECT_EQ(VarintSize(128), 2u);
+  EXPECT_EQ(VarintSize(16383), 2u);
+  EXPECT_EQ(VarintSize(16384), 3u);
+  EXPECT_EQ(VarintSize(UINT64_MAX), 10u);
+}
+
+TEST(WireMessageTest, KeepsTheOrderOfCopiedAndBorrowed) {
+  WireMessage message(8);
+  auto owner = std::make_shared<const std::string>("BORROWED");
+  message.Borrow({"first", nullptr});
+  message.Append("ab");
+  message.Borrow({*owner, owner});
+  message.Borrow({"|", nullptr});
+  message.AppendVarint(300);
+  EXPECT_EQ(BytesOf(message.Finish()), "firstabBORROWED|\xac\x02");
+}
+
+TEST(WireMessageTest, KeepsOwnersAliveUntilTheBufferIsGone) {
+  auto owner = std::make_shared<const std::string>(10000, 'x');
+  grpc::ByteBuffer buffer;
+  {
+    WireMessage message(0);
+    message.Borrow({*owner, owner});
+    buffer = message.Finish();
+  }
+  EXPECT_EQ(owner.use_count(), 2);
+  buffer.Clear();
+  EXPECT_EQ(owner.use_count(), 1);
+}
+
+TEST(WireMessageTest, EmptyMessageHasNoBytes) { EXPECT_EQ(BytesOf(WireMessage(0).Finish()), ""); }
+
+// The envelope must be what protobuf itself writes for the same message: parse it and write it again.
+class EnvelopeTest : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(EnvelopeTest, IsByteForByteWhatProtobufWrites) {
+  BlobCatalog catalog(4, 3, {GetParam(), 5, GetParam() + 1, 0, 4095, 4096});
+  const v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_ENCODED, 4, 3);
+  BuildOptions options;
+  options.part_bytes = 0;
+  const WireBatch batch = BuildBatch(catalog, nullptr, spec, MakePlanned(catalog, 4, 3), options).value();
+  ASSERT_EQ(batch.parts.size(), 1u);
+  const std::string bytes = BytesOf(batch.parts[0]);
+  EXPECT_EQ(bytes.size(), batch.bytes);
+  v1::StreamBatchesResponse response;
+  ASSERT_TRUE(response.ParseFromString(bytes));
+  EXPECT_EQ(response.SerializeAsString(), bytes);
+}
+INSTANTIATE_TEST_SUITE_P(SampleSizes, EnvelopeTest,
+                         ::testing::Values(0, 1, 127, 128, 4000, 16384, 70000, 2100000));
+
+TEST(BatchBuilderTest, EncodedCarriesTheBytesAndTheirChecksums) {
+  BlobCatalog catalog(3, 2, {10, 9000});
+  const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 3, 2),
+                                     MakePlanned(catalog, 3, 2), BuildOptions())
+                              .value();
+  const v1::Batch batch = ParseStream(built.parts[0]);
+  ASSERT_EQ(batch.samples_size(), 6);
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(batch.samples(i).identity(), static_cast<uint64_t>(i / 2));
+    EXPECT_EQ(batch.samples(i).sample(), static_cast<uint64_t>(i));
+    EXPECT_EQ(batch.samples(i).encoded(), catalog.blob(i));
+    EXPECT_EQ(batch.samples(i).crc32c(), Crc32c(catalog.blob(i)));
+  }
+}
+
+TEST(BatchBuilderTest, HeaderSaysWhereTheBatchIsFrom) {
+  BlobCatalog catalog(3, 2, {10});
+  PlannedBatch planned = MakePlanned(catalog, 3, 2);
+  planned.subspace = -1;
+  const WireBatch built =
+      BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 3, 2), planned, BuildOptions()).value();
+  const v1::Batch batch = ParseStream(built.parts[0]);
+  EXPECT_EQ(batch.generation(), 0u);
+  EXPECT_EQ(batch.seed(), 0x8000000000000001);
+  EXPECT_EQ(batch.cursor(), 300u);
+  EXPECT_EQ(batch.epoch(), 2u);
+  EXPECT_EQ(batch.plan(), "random");
+  EXPECT_EQ(batch.subspace(), -1);
+  EXPECT_EQ(batch.identities_per_batch(), 3u);
+  EXPECT_EQ(batch.samples_per_identity(), 2u);
+  EXPECT_EQ(batch.part_index(), 0u);
+  EXPECT_EQ(batch.part_count(), 1u);
+  EXPECT_EQ(batch.payload(), v1::PAYLOAD_KIND_ENCODED);
+  EXPECT_FALSE(batch.has_image());
+}
+
+TEST(BatchBuilderTest, BorrowsBigSamplesAndCopiesSmallOnes) {
+  BlobCatalog catalog(2, 1, {4095, 4096});
+  WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 2, 1),
+                               MakePlanned(catalog, 2, 1), BuildOptions())
+                        .value();
+  EXPECT_EQ(catalog.holders(0), 0);
+  EXPECT_EQ(catalog.holders(1), 1);
+  built = WireBatch();
+  EXPECT_EQ(catalog.holders(1), 0);
+}
+
+TEST(BatchBuilderTest, BorrowedSlicesPointIntoTheCatalog) {
+  BlobCatalog catalog(1, 1, {100000});
+  const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 1, 1),
+                                     MakePlanned(catalog, 1, 1), BuildOptions())
+                              .value();
+  grpc::ByteBuffer buffer = built.parts[0];
+  std::vector<grpc::Slice> slices;
+  ASSERT_TRUE(buffer.Dump(&slices).ok());
+  ASSERT_EQ(slices.size(), 2u);
+  EXPECT_EQ(static_cast<const void*>(slices[1].begin()), static_cast<const void*>(catalog.blob(0).data()));
+}
+
+TEST(BatchBuilderTest, PartsConcatenateToTheWholeAndKeepToTheirSize) {
+  BlobCatalog catalog(10, 2, {3000, 700, 5000});
+  const v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_ENCODED, 10, 2);
+  BuildOptions options;
+  options.part_bytes = 10000;
+  const WireBatch built = BuildBatch(catalog, nullptr, spec, MakePlanned(catalog, 10, 2), options).value();
+  ASSERT_GT(built.parts.size(), 3u);
+  int samples = 0;
+  for (size_t part = 0; part < built.parts.size(); ++part) {
+    EXPECT_LE(built.parts[part].Length(), 10000u);
+    const v1::Batch batch = ParseStream(built.parts[part]);
+    EXPECT_EQ(batch.part_index(), part);
+    EXPECT_EQ(batch.part_count(), built.parts.size());
+    for (const v1::Sample& sample : batch.samples()) {
+      EXPECT_EQ(sample.sample(), static_cast<uint64_t>(samples));
+      EXPECT_EQ(sample.encoded(), catalog.blob(samples++));
+    }
+  }
+  EXPECT_EQ(samples, 20);
+}
+
+TEST(BatchBuilderTest, SampleAboveThePartSizeTravelsAlone) {
+  BlobCatalog catalog(3, 1, {50000});
+  BuildOptions options;
+  options.part_bytes = 10000;
+  const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 3, 1),
+                                     MakePlanned(catalog, 3, 1), options)
+                              .value();
+  ASSERT_EQ(built.parts.size(), 3u);
+  for (const auto& part : built.parts) EXPECT_EQ(ParseStream(part).samples_size(), 1);
+}
+
+TEST(BatchBuilderTest, ReferencesPointAtTheSource) {
+  BlobCatalog catalog(2, 2, {10});
+  const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_REFERENCE, 2, 2),
+                                     MakePlanned(catalog, 2, 2), BuildOptions())
+                              .value();
+  const v1::Batch batch = ParseStream(built.parts[0]);
+  EXPECT_EQ(batch.samples(3).reference().path(), catalog.SamplePath(3));
+  EXPECT_EQ(batch.samples(3).reference().offset(), 3000u);
+  EXPECT_EQ(batch.samples(3).reference().size(), 10u);
+  EXPECT_TRUE(batch.samples(3).encoded().empty());
+}
+
+TEST(BatchBuilderTest, GetBatchEnvelopeHoldsTheSameBatch) {
+  BlobCatalog catalog(2, 2, {10, 6000});
+  BuildOptions options;
+  options.envelope = BatchEnvelope::kGetBatch;
+  const v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_ENCODED, 2, 2);
+  const PlannedBatch planned = MakePlanned(catalog, 2, 2);
+  v1::GetBatchResponse response;
+  ASSERT_TRUE(response.ParseFromString(
+      BytesOf(BuildBatch(catalog, nullptr, spec, planned, options).value().parts[0])));
+  options.envelope = BatchEnvelope::kStreamBatches;
+  const v1::Batch streamed =
+      ParseStream(BuildBatch(catalog, nullptr, spec, planned, options).value().parts[0]);
+  EXPECT_EQ(response.batch().SerializeAsString(), streamed.SerializeAsString());
+}
+
+TEST(BatchBuilderTest, DecodedPixelsAreTheImagesOwnAndIndependentOfThreads) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 20;
+  const testing::CatalogFixture fixture(fixture_options);
+  v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_DECODED, 20, 3);
+  spec.mutable_image()->set_height(24);
+  spec.mutable_image()->set_width(20);
+  spec.mutable_image()->set_channels(3);
+  const PlannedBatch planned = MakePlanned(*fixture.catalog(), 20, 3);
+  BuildOptions options;
+  const WireBatch one = BuildBatch(*fixture.catalog(), nullptr, spec, planned, options).value();
+  options.decode_threads = 3;
+  const WireBatch three = BuildBatch(*fixture.catalog(), nullptr, spec, planned, options).value();
+  EXPECT_EQ(BytesOf(one.parts[0]), BytesOf(three.parts[0]));
+  const v1::Batch batch = ParseStream(one.parts[0]);
+  EXPECT_EQ(batch.pixels().size(), 60u * 24 * 20 * 3);
+  EXPECT_EQ(batch.image().width(), 20u);
+  EXPECT_EQ(batch.SerializeAsString().size(), batch.ByteSizeLong());
+}
+
+TEST(BatchBuilderTest, DecodedPartsHoldTheirOwnPixels) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 4;
+  const testing::CatalogFixture fixture(fixture_options);
+  v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_DECODED, 4, 2);
+  spec.mutable_image()->set_height(48);
+  spec.mutable_image()->set_width(48);
+  spec.mutable_image()->set_channels(1);
+  const PlannedBatch planned = MakePlanned(*fixture.catalog(), 4, 2);
+  BuildOptions options;
+  const std::string whole =
+      ParseStream(BuildBatch(*fixture.catalog(), nullptr, spec, planned, options).value().parts[0]).pixels();
+  options.part_bytes = 3 * (48 * 48 + 100);
+  const WireBatch cut = BuildBatch(*fixture.catalog(), nullptr, spec, planned, options).value();
+  EXPECT_GT(cut.parts.size(), 1u);
+  std::string joined;
+  for (const auto& part : cut.parts) {
+    const v1::Batch batch = ParseStream(part);
+    EXPECT_EQ(batch.pixels().size(), batch.samples_size() * 48u * 48);
+    joined += batch.pixels();
+  }
+  EXPECT_EQ(joined, whole);
+}
+
+TEST(BatchBuilderTest, UnreadableSampleIsNamed) {
+  BlobCatalog catalog(3, 2, {10});
+  catalog.unreadable = 3;
+  const auto built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 3, 2),
+                                MakePlanned(catalog, 3, 2), BuildOptions());
+  EXPECT_EQ(built.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(built.status().message()),
+              AllOf(HasSubstr("sample 3"), HasSubstr("identity 1"), HasSubstr("shard.tar")));
+}
+
+TEST(BatchBuilderTest, SampleThatIsNoImageIsNamedTheFirstInOrder) {
+  BlobCatalog catalog(20, 2, {100});
+  v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_DECODED, 20, 2);
+  spec.mutable_image()->set_height(8);
+  spec.mutable_image()->set_width(8);
+  spec.mutable_image()->set_channels(1);
+  BuildOptions options;
+  options.decode_threads = 4;
+  const auto built = BuildBatch(catalog, nullptr, spec, MakePlanned(catalog, 20, 2), options);
+  EXPECT_EQ(built.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(built.status().message()), HasSubstr("sample 0 "));
+}
+
+TEST(SimilarityTest, IsZeroWithoutGenerationOrRepresentations) {
+  const std::vector<uint64_t> identities = {0, 1};
+  EXPECT_EQ(BatchSimilarity(nullptr, identities).mean, 0);
+  const FakeGeneration bare(1, 0, {0, 0, 0}, 1);
+  EXPECT_EQ(BatchSimilarity(&bare, identities).max, 0);
+}
+
+TEST(SimilarityTest, IsTheMeanAndMaximumOverAllPairs) {
+  const FakeGeneration generation(1, 0, std::vector<uint32_t>(10, 0), 1, 19);
+  const std::vector<uint64_t> identities = {1, 4, 7};
+  auto dot = [&](uint64_t a, uint64_t b) {
+    double sum = 0;
+    for (int i = 0; i < 19; ++i)
+      sum += double{generation.Representation(a)[i]} * generation.Representation(b)[i];
+    return sum;
+  };
+  const SimilarityStatistics statistics = BatchSimilarity(&generation, identities);
+  EXPECT_NEAR(statistics.mean, (dot(1, 4) + dot(1, 7) + dot(4, 7)) / 3, 1e-6);
+  EXPECT_NEAR(statistics.max, std::max({dot(1, 4), dot(1, 7), dot(4, 7)}), 1e-6);
+}
+
+TEST(SimilarityTest, LeavesOutWhatTheGenerationDoesNotCover) {
+  const FakeGeneration generation(1, 5, std::vector<uint32_t>(3, 0), 1, 8);
+  const std::vector<uint64_t> inside = {5, 7}, mixed = {0, 5, 7, 8, 100}, outside = {0, 5};
+  EXPECT_EQ(BatchSimilarity(&generation, mixed).mean, BatchSimilarity(&generation, inside).mean);
+  EXPECT_EQ(BatchSimilarity(&generation, outside).mean, 0);
+}
+
+}  // namespace
+}  // namespace doppel
