@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds and runs one benchmark: prints a table and writes NAME.json with figures and ratios against the baseline that
+# ran beside it. A benchmark never fails for being slow.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+
+usage() {
+  cat <<'EOF'
+usage: tests/bench/run.sh NAME [--out DIR] [-- ARGUMENTS OF THE BENCHMARK]
+
+  cluster   k-means over 100 K × 128 against stock FAISS
+  plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
+  embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
+  stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR)
+
+Example: tests/bench/run.sh stream -- --catalog demo/catalog
+EOF
+}
+case "${1:-}" in ""|-h|--help) usage; [ -n "${1:-}" ] && exit 0 || exit 2 ;; esac
+name=$1 out=.
+shift
+if [ "${1:-}" = --out ]; then out=$2; shift 2; fi
+[ "${1:-}" != -- ] || shift
+[ -d "$here/$name" ] || { echo "tests/bench/run.sh: no benchmark '$name'" >&2; usage >&2; exit 2; }
+
+# Some hosts pin OpenBLAS to an older core, which halves sgemm: benchmarks let the programs choose (they correct OpenBLAS where it
+# does not know the processor).
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+export OMP_WAIT_POLICY=passive CCACHE_DIR=${CCACHE_DIR:-$root/build/ccache}
+cd "$root"
+[ -f build/release/build.ninja ] || cmake --preset release >/dev/null
+cmake --build build/release --target "bench_$name" >/dev/null
+mkdir -p "$out"
+exec "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"

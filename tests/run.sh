@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs, builds and runs every test: lint, unit, layering and integration tests, then the unit tests again under
+# asan+ubsan and tsan. May be run again at no cost: what is built stays in build/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'EOF'
+usage: tests/run.sh [STAGE ...] [--filter REGEX]
+
+Stages, in this order; all of them by default:
+  install     Debian packages (deploy/install.sh)
+  build       release build of everything
+  test        unit, layering and integration tests on the release build
+  asan        unit tests under AddressSanitizer + UndefinedBehaviorSanitizer (clang, -Wthread-safety)
+  tsan        unit tests under ThreadSanitizer
+  lint        clang-format and clang-tidy
+
+Examples:
+  tests/run.sh                       everything, as CI does
+  tests/run.sh build test            what a change needs before a commit
+  tests/run.sh test --filter Plan    the tests whose name holds "Plan"
+EOF
+}
+
+stages=() filter=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -h|--help) usage; exit 0 ;;
+    --filter) filter=${2:?--filter needs a regular expression}; shift ;;
+    install|build|test|asan|tsan|lint) stages+=("$1") ;;
+    *) echo "tests/run.sh: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+[ ${#stages[@]} -gt 0 ] || stages=(install build test asan tsan lint)
+
+export OMP_WAIT_POLICY=passive           # without it two processes on one core spin against each other
+export CCACHE_DIR=${CCACHE_DIR:-$PWD/build/ccache}
+export CTEST_OUTPUT_ON_FAILURE=1
+cores=$(nproc)
+started=$SECONDS
+mkdir -p build
+
+say() { printf '\n== %s (%dm%02ds)\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
+
+configure_and_build() { # preset
+  [ -f "build/$1/build.ninja" ] || cmake --preset "$1" >"build/$1.configure.log" 2>&1 || { tail -n 40 "build/$1.configure.log"; return 1; }
+  cmake --build --preset "$1" -j "$cores" >"build/$1.build.log" 2>&1 || { grep -E -A8 'error|FAILED|undefined' "build/$1.build.log" | head -n 80; return 1; }
+  tail -n 1 "build/$1.build.log"
+}
+
+run_tests() { # preset, ctest arguments
+  local preset=$1
+  shift
+  [ -z "$filter" ] || set -- "$@" -R "$filter"
+  ctest --test-dir "build/$preset" -j "$cores" --progress "$@" >"build/$preset.test.log" 2>&1 || { tail -n 200 "build/$preset.test.log"; return 1; }
+  grep -E 'tests passed|No tests were found|Total Test time' "build/$preset.test.log"
+}
+
+lint() {
+  git ls-files '*.cc' '*.h' | xargs -P "$cores" -n 16 clang-format --dry-run -Werror
+  echo "clang-format: clean"
+  [ -f build/asan/compile_commands.json ] || cmake --preset asan >build/asan.configure.log 2>&1
+  cmake --build build/asan --target doppel_proto doppel_grpc -j "$cores" >build/lint.build.log 2>&1
+  git ls-files 'common/*.cc' 'miner/*.cc' 'trainer/*.cc' 'services/*.cc' 'examples/*.cc' |
+    xargs -P "$cores" -n 1 bash -c 'clang-tidy --quiet -p build/asan "$0" 2>/dev/null || { echo "clang-tidy: $0" >&2; exit 255; }' >build/tidy.log ||
+    { grep -E -A4 'warning:|error:' build/tidy.log | head -n 80; return 1; }
+  echo "clang-tidy: clean"
+}
+
+for stage in "${stages[@]}"; do
+  say "$stage"
+  case "$stage" in
+    install) deploy/install.sh ;;
+    build) configure_and_build release ;;
+    test) run_tests release ;;
+    asan | tsan)
+      configure_and_build "$stage"
+      run_tests "$stage" -L unit
+      ;;
+    lint) lint ;;
+  esac
+done
+
+say "all green: ${stages[*]}"
+total=0
+for preset in release asan tsan; do
+  [ -f "build/$preset.test.log" ] || continue
+  count=$(sed -nE 's/.*tests passed, .* out of ([0-9]+).*/\1/p' "build/$preset.test.log" | tail -n 1)
+  total=$((total + ${count:-0}))
+done
+echo "$total passed, 0 failed"
