@@ -31,10 +31,10 @@ while [ $# -gt 0 ]; do
 done
 if [ $quick = 1 ]; then
   dir=${dir:-demo-quick} steps=${steps:-500} subspaces=${subspaces:-20}
-  identities=(--identities 20000 --test-identities 2000) pretrain_identities=5000 pretrain_steps=500 eval_every=250
+  identities=(--identities 20000 --test-identities 2000) pretrain_identities=2000 pretrain_steps=500 eval_every=250
 else
   dir=${dir:-demo} steps=${steps:-2000} subspaces=${subspaces:-100}
-  identities=() pretrain_identities=10000 pretrain_steps=1500 eval_every=500
+  identities=() pretrain_identities=3000 pretrain_steps=1200 eval_every=500
 fi
 mkdir -p "$dir/done"
 dir=$(cd "$dir" && pwd)
@@ -96,7 +96,7 @@ import() { "$bin/doppel" import webdataset "$dir/glyphs" --catalog "$dir/catalog
 pretrain() {
   start_miner
   "$bin/doppel-trainer" train --server "$server" --output "$dir/pretrain" --architecture glyph_cnn --plan random \
-    --identity-limit "$pretrain_identities" -P 64 -K 3 --loss id_softmax --augment mild --lr 2e-3 --schedule linear \
+    --identity-limit "$pretrain_identities" -P 64 -K 3 --loss id_softmax --augment mild --lr 3e-3 --schedule linear \
     --steps "$pretrain_steps" --threads 2 --seed 1 --eval-every "$pretrain_steps" --eval-catalog "$dir/catalog"
 }
 

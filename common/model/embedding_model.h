@@ -43,8 +43,8 @@ absl::StatusOr<std::unique_ptr<EmbeddingModel>> LoadEmbeddingModel(const std::st
 // Reads model.json alone: no LibTorch is run.
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& directory);
 
-// Threads of LibTorch's operators in the calling thread (it takes one on two cores unless told), and of OpenBLAS in the
-// whole process.
+// Threads of LibTorch's operators in the calling thread (it takes one on two cores unless told), and of
+// OpenBLAS in the whole process.
 void SetComputeThreads(int threads);
 
 }  // namespace doppel

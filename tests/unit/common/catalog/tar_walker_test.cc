@@ -148,8 +148,7 @@ TEST(TarWalkerTest, PaxPathAndSize) {
 }
 
 TEST(TarWalkerTest, MalformedPaxNamesTheMember) {
-  for (const char* pax :
-       {"999 path=x\n", "path=x\n", "9 path=xx\n", "7 path\n", "12 size=many\n", "0 =\n"}) {
+  for (const char* pax : {"999 path=x\n", "path=x\n", "9 path=xx\n", "7 path\n", "12 size=many\n", "0 =\n"}) {
     const std::string archive =
         WithField(MakeTar({{"PaxHeader", pax}, {"a", "two"}, {"c", "three"}}), 156, "x");
     EXPECT_THAT(Walk(archive), ElementsAre("!bad header a", "c=three")) << pax;
