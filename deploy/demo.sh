@@ -10,7 +10,7 @@ usage: deploy/demo.sh [--quick] [--dir DIR] [--steps N] [--subspaces M]
 
   --quick        a fifth of the identities and fewer steps: within six minutes after the build
   --dir DIR      where everything is kept (default: ./demo, or ./demo-quick with --quick)
-  --steps N      triplet training steps of each trainer (default 2000; 500 with --quick)
+  --steps N      triplet training steps of each trainer (default 1000; 500 with --quick)
   --subspaces M  subspaces to mine (default 100; 20 with --quick)
 
 Finished stages are not run again: a second call at once goes straight to the report. Delete DIR to start over.
@@ -33,7 +33,7 @@ if [ $quick = 1 ]; then
   dir=${dir:-demo-quick} steps=${steps:-500} subspaces=${subspaces:-20}
   identities=(--identities 20000 --test-identities 2000) pretrain_identities=2000 pretrain_steps=500 eval_every=250
 else
-  dir=${dir:-demo} steps=${steps:-2000} subspaces=${subspaces:-100}
+  dir=${dir:-demo} steps=${steps:-1000} subspaces=${subspaces:-100}
   identities=() pretrain_identities=3000 pretrain_steps=1200 eval_every=500
 fi
 mkdir -p "$dir/done"

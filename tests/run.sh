@@ -64,8 +64,7 @@ lint() {
   [ -f build/asan/compile_commands.json ] || cmake --preset asan >build/asan.configure.log 2>&1
   cmake --build build/asan --target doppel_proto doppel_grpc -j "$cores" >build/lint.build.log 2>&1
   git ls-files 'common/*.cc' 'miner/*.cc' 'trainer/*.cc' 'services/*.cc' 'examples/*.cc' |
-    xargs -P "$cores" -n 1 bash -c 'clang-tidy --quiet -p build/asan "$0" 2>/dev/null || { echo "clang-tidy: $0" >&2; exit 255; }' >build/tidy.log ||
-    { grep -E -A4 'warning:|error:' build/tidy.log | head -n 80; return 1; }
+    xargs -P "$cores" -n 1 tests/support/tidy.sh >build/tidy.log || { grep -E -A4 'warning:|error:' build/tidy.log | head -n 80; return 1; }
   echo "clang-tidy: clean"
 }
 

@@ -154,19 +154,20 @@ void CondVar::Wait(Mutex* mu) {
   __tsan_mutex_post_lock(mu, 0, 0);
 }
 
-bool CondVar::WaitWithTimeout(Mutex* mu, Duration timeout) {
-  using Function = bool (*)(CondVar*, Mutex*, Duration);
-  DOPPEL_REAL(Function, "7CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE");
+// The library's WaitWithTimeout calls its WaitWithDeadline, so only the latter may be the one that calls on.
+bool CondVar::WaitWithDeadline(Mutex* mu, Time deadline) {
+  using Function = bool (*)(CondVar*, Mutex*, Time);
+  DOPPEL_REAL(Function, "7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE");
   __tsan_mutex_pre_unlock(mu, 0);
   __tsan_mutex_post_unlock(mu, 0);
   __tsan_mutex_pre_lock(mu, 0);
-  const bool late = real(this, mu, timeout);
+  const bool late = real(this, mu, deadline);
   __tsan_mutex_post_lock(mu, 0, 0);
   return late;
 }
 
-bool CondVar::WaitWithDeadline(Mutex* mu, Time deadline) {
-  return WaitWithTimeout(mu, deadline - absl::Now());
+bool CondVar::WaitWithTimeout(Mutex* mu, Duration timeout) {
+  return WaitWithDeadline(mu, timeout == InfiniteDuration() ? InfiniteFuture() : absl::Now() + timeout);
 }
 
 void Notification::Notify() {

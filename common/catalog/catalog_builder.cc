@@ -259,8 +259,7 @@ absl::Status CheckTarget(FileSystem& fs, const std::string& directory, const v1:
   }
   if (old.ok() && old->fingerprint() == manifest.fingerprint()) {
     // The same data; it may have moved, or the tables may have been lost.
-    v1::CatalogManifest copy = *old;
-    *unchanged = copy.SerializeAsString() == manifest.SerializeAsString();
+    *unchanged = old->SerializeAsString() == manifest.SerializeAsString();
     for (const v1::FileDigest& file : manifest.files()) {
       const absl::StatusOr<uint64_t> size = fs.Size(absl::StrCat(directory, "/", file.name()));
       if (!size.ok() || *size != file.size()) *unchanged = false;

@@ -15,9 +15,13 @@ function(doppel_binary NAME)
 endfunction()
 
 # doppel_test(NAME SOURCES … DEPS …): a GoogleTest binary; every TEST in it is a ctest test labelled "unit".
+# ONE_THREAD: heavy units in which no thread of ours runs; the thread sanitizer has nothing to see there.
 # All unit test binaries hang on the target `unit_tests`, which is what the sanitizer presets build.
 function(doppel_test NAME)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "ONE_THREAD" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(ARG_ONE_THREAD AND DOPPEL_SANITIZE STREQUAL "thread")
+    return()
+  endif()
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()

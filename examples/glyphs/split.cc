@@ -25,7 +25,7 @@ std::vector<uint32_t> Shuffled(const std::vector<uint32_t>& code_points, uint64_
 
 }  // namespace
 
-std::vector<uint32_t> DrawOrder(std::vector<uint32_t> code_points, uint64_t seed) {
+std::vector<uint32_t> DrawOrder(const std::vector<uint32_t>& code_points, uint64_t seed) {
   return Shuffled(code_points, seed, kDrawStream);
 }
 

@@ -7,7 +7,7 @@ namespace doppel::glyphs {
 
 // `code_points` in an order that depends on the seed and the code points alone, not on which others are
 // there: so a smaller draw is a part of a larger one.
-std::vector<uint32_t> DrawOrder(std::vector<uint32_t> code_points, uint64_t seed);
+std::vector<uint32_t> DrawOrder(const std::vector<uint32_t>& code_points, uint64_t seed);
 
 // How many identities go to the test split: `wanted`, but at most a tenth.
 uint64_t TestIdentities(uint64_t identities, uint64_t wanted);

@@ -272,7 +272,7 @@ void GenerationManager::StartJob(const v1::OperationStarted& started) {
   thread_ = std::thread([this, job = job_] { RunJob(job); });
 }
 
-void GenerationManager::RunJob(std::shared_ptr<BuildJob> job) {
+void GenerationManager::RunJob(const std::shared_ptr<BuildJob>& job) {
   const uint64_t number = job->started().generation();
   absl::StatusOr<v1::GenerationInfo> info = job->Run();
   std::shared_ptr<const Generation> generation;

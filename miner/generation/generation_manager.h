@@ -84,7 +84,7 @@ class GenerationManager {
   absl::Status TakeUpOperation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Record(const std::vector<v1::MinerUpdate>& updates) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartJob(const v1::OperationStarted& started) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RunJob(std::shared_ptr<BuildJob> job) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RunJob(const std::shared_ptr<BuildJob>& job) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Publish(const BuildJob& job, const v1::GenerationInfo& info,
                        std::shared_ptr<const Generation> generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecordFailure(const BuildJob& job, const absl::Status& why)

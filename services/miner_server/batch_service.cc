@@ -34,7 +34,7 @@ grpc::ServerUnaryReactor* BatchServiceImpl::GetBatch(grpc::CallbackServerContext
   }
   environment_.executor->Schedule([this, reactor, response, spec = parsed.spec()] {
     absl::StatusOr<WireBatch> batch = BuildOne(*environment_.core, spec);
-    if (batch.ok()) *response = std::move(batch->parts[0]);
+    if (batch.ok()) *response = batch->parts[0];
     reactor->Finish(ToGrpc(batch.status()));
   });
   return reactor;

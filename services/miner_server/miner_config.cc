@@ -64,7 +64,7 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"lease_seconds", config.lease_seconds(), 0.1, 86400},
         Range{"max_batch_samples", double(config.max_batch_samples()), 1, 1 << 24},
         Range{"http_port", double(config.http_port()), -1, 65535}}) {
-    const absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
+    absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

@@ -91,13 +91,13 @@ std::string WithoutBrackets(std::string host) {
 
 class MinerServerImpl final : public MinerServer {
  public:
-  MinerServerImpl(std::shared_ptr<Miner> miner, const MinerServerOptions& options)
-      : options_(options),
+  MinerServerImpl(std::shared_ptr<Miner> miner, MinerServerOptions options)
+      : options_(std::move(options)),
         incarnation_(RandomIncarnation()),
         miner_(std::move(miner)),
         metrics_(metrics_registry_),
-        core_(miner_, LimitsOf(options)),
-        batch_executor_(MakeThreadPool(std::max(1, options.batch_threads))),
+        core_(miner_, LimitsOf(options_)),
+        batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         control_executor_(MakeThreadPool(kControlThreads)),
         batches_({&core_, batch_executor_.get(), &streams_, &metrics_, incarnation_}),
         mining_(Control()),
@@ -204,7 +204,7 @@ class MinerServerImpl final : public MinerServer {
 
 absl::StatusOr<std::unique_ptr<MinerServer>> MinerServer::Start(std::shared_ptr<Miner> miner,
                                                                 MinerServerOptions options) {
-  auto server = std::make_unique<MinerServerImpl>(std::move(miner), options);
+  auto server = std::make_unique<MinerServerImpl>(std::move(miner), std::move(options));
   RETURN_IF_ERROR(server->Listen());
   return std::unique_ptr<MinerServer>(std::move(server));
 }

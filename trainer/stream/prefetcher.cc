@@ -20,7 +20,7 @@ namespace {
 class Prefetcher final : public TrainingBatchSource {
  public:
   Prefetcher(std::unique_ptr<BatchSource> source, PrefetchOptions options)
-      : options_(std::move(options)),
+      : options_(options),
         depth_(std::max(1, options_.depth)),
         source_(std::move(source)),
         decoders_(MakeThreadPool(std::max(1, options_.threads))),
@@ -92,8 +92,7 @@ class Prefetcher final : public TrainingBatchSource {
       ASSIGN_OR_RETURN(reference, references_.Read(sample));
       encoded = reference.data;
     }
-    const absl::Status status =
-        DecodeImageInto(encoded, options_.height, options_.width, options_.channels, out);
+    absl::Status status = DecodeImageInto(encoded, options_.height, options_.width, options_.channels, out);
     if (status.ok()) return status;
     return absl::Status(status.code(),
                         absl::StrCat("sample ", sample.sample(), " of identity ", sample.identity(),
@@ -164,7 +163,7 @@ class Prefetcher final : public TrainingBatchSource {
 
 std::unique_ptr<TrainingBatchSource> MakePrefetcher(std::unique_ptr<BatchSource> source,
                                                     PrefetchOptions options) {
-  return std::make_unique<Prefetcher>(std::move(source), std::move(options));
+  return std::make_unique<Prefetcher>(std::move(source), options);
 }
 
 }  // namespace doppel
