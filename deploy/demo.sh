@@ -102,6 +102,10 @@ pretrain() {
 
 recluster() {
   start_miner
+  # A job that an interrupted demo left behind goes on by itself; it makes way, and what it embedded is kept.
+  local running
+  running=$("$bin/doppel" status --server "$server" -o json | sed -nE 's/.*"running_operation": *"([^"]+)".*/\1/p')
+  [ -z "$running" ] || "$bin/doppel" cancel "$running" --server "$server"
   "$bin/doppel" recluster --server "$server" --model "$dir/pretrain/model" --subspaces "$subspaces"
   "$bin/doppel" generation 0 --server "$server" -o json >"$dir/generation.json"
 }
