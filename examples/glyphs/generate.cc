@@ -63,7 +63,7 @@ absl::StatusOr<std::vector<Identity>> DrawIdentities(const GenerateOptions& opti
               order.end());
   const uint64_t wanted =
       options.identities == 0 ? order.size() : std::min<uint64_t>(options.identities, order.size());
-  if (wanted < order.size()) order = DrawOrder(std::move(order), options.seed);
+  if (wanted < order.size()) order = DrawOrder(order, options.seed);
 
   Progress progress({"draw", "identities", wanted, stderr, options.quiet});
   std::vector<Identity> identities;

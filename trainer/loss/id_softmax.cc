@@ -74,8 +74,9 @@ absl::StatusOr<std::vector<int64_t>> IdSoftmaxModule::Classes(absl::Span<const i
   return classes;
 }
 
-absl::StatusOr<LossResult> IdSoftmaxModule::Compute(const torch::Tensor& embeddings,
-                                                    absl::Span<const int64_t> identities) {
+absl::StatusOr<LossResult> IdSoftmaxModule::Compute(const LossInput& input) {
+  const torch::Tensor& embeddings = input.embeddings;
+  const absl::Span<const int64_t> identities = input.identities;
   RETURN_IF_ERROR(CheckEmbeddings(embeddings, identities));
   if (embeddings.size(1) != options_.dimension) {
     return absl::InvalidArgumentError(absl::StrCat(

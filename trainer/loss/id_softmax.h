@@ -36,8 +36,7 @@ class IdSoftmaxModule : public Loss {
  public:
   static absl::StatusOr<std::unique_ptr<IdSoftmaxModule>> Create(const IdSoftmaxOptions& options);
 
-  absl::StatusOr<LossResult> Compute(const torch::Tensor& embeddings,
-                                     absl::Span<const int64_t> identities) override;
+  absl::StatusOr<LossResult> Compute(const LossInput& input) override;
   NamedTensors NamedParameters() override;
   NamedTensors State() override;
   absl::Status LoadState(const NamedTensors& state) override;

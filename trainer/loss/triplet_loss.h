@@ -26,9 +26,8 @@ class TripletLossModule : public Loss {
  public:
   TripletLossModule(std::unique_ptr<TripletSelector> selector, TripletLossOptions options)
       : selector_(std::move(selector)), options_(options) {}
-  absl::StatusOr<LossResult> Compute(const torch::Tensor& embeddings,
-                                     absl::Span<const int64_t> identities) override {
-    return TripletLoss(embeddings, identities, *selector_, options_);
+  absl::StatusOr<LossResult> Compute(const LossInput& input) override {
+    return TripletLoss(input.embeddings, input.identities, *selector_, options_);
   }
   std::optional<double> CollapsedValue() const override { return CollapsedLoss(options_.margin); }
 

@@ -62,7 +62,7 @@ absl::StatusOr<StepStatistics> TrainStep::RunUnguarded(const TrainingBatch& batc
   network_.Train(true);
   optimizer_.ZeroGrad();
   const torch::Tensor embeddings = network_.Forward(ToInput(network_.spec(), pixels));
-  ASSIGN_OR_RETURN(LossResult result, loss_.Compute(embeddings, batch.identities));
+  ASSIGN_OR_RETURN(LossResult result, loss_.Compute({embeddings, batch.identities}));
   result.loss.backward();
 
   StepStatistics statistics;

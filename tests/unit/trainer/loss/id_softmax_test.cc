@@ -70,8 +70,8 @@ TEST(IdSoftmaxTest, ValueAndGradientAgreeWithTheDefinition) {
 
 TEST(IdSoftmaxTest, ClassesAreGivenInOrderOfFirstAppearance) {
   auto head = IdSoftmaxModule::Create(Options(4, 2)).value();
-  ASSERT_TRUE(head->Compute(torch::ones({3, 2}), {70, 5, 70}).ok());
-  ASSERT_TRUE(head->Compute(torch::ones({2, 2}), {5, 900}).ok());
+  ASSERT_TRUE(head->Compute({torch::ones({3, 2}), std::vector<int64_t>{70, 5, 70}}).ok());
+  ASSERT_TRUE(head->Compute({torch::ones({2, 2}), std::vector<int64_t>{5, 900}}).ok());
   const NamedTensors state = head->State();
   ASSERT_EQ(state.back().first, "classes");
   EXPECT_TRUE(state.back().second.equal(torch::tensor({70, 5, 900}, torch::kInt64)));
@@ -79,26 +79,26 @@ TEST(IdSoftmaxTest, ClassesAreGivenInOrderOfFirstAppearance) {
 
 TEST(IdSoftmaxTest, OneIdentityTooManyIsAnErrorAndLeavesNoTrace) {
   auto head = IdSoftmaxModule::Create(Options(2, 2)).value();
-  const auto result = head->Compute(torch::ones({3, 2}), {1, 2, 3});
+  const auto result = head->Compute({torch::ones({3, 2}), std::vector<int64_t>{1, 2, 3}});
   EXPECT_EQ(result.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(result.status().ToString(), HasSubstr("room for 2"));
-  EXPECT_TRUE(head->Compute(torch::ones({2, 2}), {1, 2}).ok());
-  EXPECT_FALSE(head->Compute(torch::ones({1, 2}), {3}).ok());
+  EXPECT_TRUE(head->Compute({torch::ones({2, 2}), std::vector<int64_t>{1, 2}}).ok());
+  EXPECT_FALSE(head->Compute({torch::ones({1, 2}), std::vector<int64_t>{3}}).ok());
 }
 
 TEST(IdSoftmaxTest, StateRoundTripsExactly) {
   auto a = IdSoftmaxModule::Create(Options(6, 4)).value();
   torch::manual_seed(5);
   const torch::Tensor x = torch::randn({4, 4});
-  const double loss = a->Compute(x, {9, 9, 4, 4})->statistics.loss;
+  const double loss = a->Compute({x, std::vector<int64_t>{9, 9, 4, 4}})->statistics.loss;
   IdSoftmaxOptions other = Options(6, 4);
   other.seed = 99;
   auto b = IdSoftmaxModule::Create(other).value();
   ASSERT_TRUE(b->LoadState(a->State()).ok());
   // The other order would give other classes, had they not come with the state.
-  EXPECT_EQ(b->Compute(x, {9, 9, 4, 4})->statistics.loss, loss);
-  EXPECT_EQ(b->Compute(x.flip(0), {4, 4, 9, 9})->statistics.loss,
-            a->Compute(x.flip(0), {4, 4, 9, 9})->statistics.loss);
+  EXPECT_EQ(b->Compute({x, std::vector<int64_t>{9, 9, 4, 4}})->statistics.loss, loss);
+  EXPECT_EQ(b->Compute({x.flip(0), std::vector<int64_t>{4, 4, 9, 9}})->statistics.loss,
+            a->Compute({x.flip(0), std::vector<int64_t>{4, 4, 9, 9}})->statistics.loss);
 }
 
 TEST(IdSoftmaxTest, StateOfAnotherHeadIsRefused) {
@@ -123,7 +123,7 @@ TEST(IdSoftmaxTest, SeedAloneDecidesTheInitialWeights) {
 
 TEST(IdSoftmaxTest, OneSamplePerIdentityTrainsWithoutTripletStatistics) {
   auto head = IdSoftmaxModule::Create(Options(6, 4)).value();
-  auto result = head->Compute(torch::eye(4), {1, 2, 3, 4});
+  auto result = head->Compute({torch::eye(4), std::vector<int64_t>{1, 2, 3, 4}});
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->statistics.triplets, 0);
   EXPECT_NEAR(result->statistics.norm.p50, 1, 1e-6);
@@ -131,8 +131,10 @@ TEST(IdSoftmaxTest, OneSamplePerIdentityTrainsWithoutTripletStatistics) {
 
 TEST(IdSoftmaxTest, WrongDimensionAndNanAreErrors) {
   auto head = IdSoftmaxModule::Create(Options(6, 4)).value();
-  EXPECT_THAT(head->Compute(torch::ones({2, 3}), {1, 2}).status().ToString(), HasSubstr("3 dimensions"));
-  EXPECT_THAT(head->Compute(torch::full({2, 4}, NAN), {1, 2}).status().ToString(), HasSubstr("NaN"));
+  EXPECT_THAT(head->Compute({torch::ones({2, 3}), std::vector<int64_t>{1, 2}}).status().ToString(),
+              HasSubstr("3 dimensions"));
+  EXPECT_THAT(head->Compute({torch::full({2, 4}, NAN), std::vector<int64_t>{1, 2}}).status().ToString(),
+              HasSubstr("NaN"));
 }
 
 }  // namespace

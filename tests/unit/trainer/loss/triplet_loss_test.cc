@@ -337,7 +337,7 @@ TEST(LossFactoryTest, MakesEveryLossItNames) {
     options.dimension = 4;
     auto loss = MakeLoss(options);
     ASSERT_TRUE(loss.ok()) << loss.status();
-    auto result = (*loss)->Compute(ToTensor(RandomMatrix(6, 4, 1)).to(torch::kFloat32), PkLabels(3, 2));
+    auto result = (*loss)->Compute({ToTensor(RandomMatrix(6, 4, 1)).to(torch::kFloat32), PkLabels(3, 2)});
     ASSERT_TRUE(result.ok()) << name << result.status();
     EXPECT_GT(result->statistics.loss, 0);
     EXPECT_GT(result->statistics.triplets, 0);
