@@ -8,7 +8,7 @@ namespace doppel {
 namespace {
 
 // Four rounds make a pseudorandom permutation of a large domain; small domains need more to mix.
-constexpr uint64_t kRounds = 8;
+constexpr uint64_t kFeistelRounds = 8;
 
 uint64_t RoundFunction(uint64_t key, uint64_t round, uint64_t half) { return MixKey(key + round, half); }
 
@@ -25,7 +25,7 @@ KeyedPermutation::KeyedPermutation(uint64_t n, uint64_t key) : n_(n), key_(MixKe
 uint64_t KeyedPermutation::Encrypt(uint64_t value) const {
   uint64_t left = value >> half_bits_;
   uint64_t right = value & half_mask_;
-  for (uint64_t round = 0; round < kRounds; ++round) {
+  for (uint64_t round = 0; round < kFeistelRounds; ++round) {
     const uint64_t next = left ^ (RoundFunction(key_, round, right) & half_mask_);
     left = right;
     right = next;
@@ -36,7 +36,7 @@ uint64_t KeyedPermutation::Encrypt(uint64_t value) const {
 uint64_t KeyedPermutation::Decrypt(uint64_t value) const {
   uint64_t left = value >> half_bits_;
   uint64_t right = value & half_mask_;
-  for (uint64_t round = kRounds; round-- > 0;) {
+  for (uint64_t round = kFeistelRounds; round-- > 0;) {
     const uint64_t previous = right ^ (RoundFunction(key_, round, left) & half_mask_);
     right = left;
     left = previous;

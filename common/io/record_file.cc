@@ -10,7 +10,7 @@
 namespace doppel {
 namespace {
 
-constexpr absl::string_view kMagic = "DPLREC01";
+constexpr absl::string_view kRecordMagic = "DPLREC01";
 constexpr uint64_t kHeaderBytes = 8;
 // The unit in which a file system may leave a hole of zeros where data did not reach the disk.
 constexpr uint64_t kPageBytes = 4096;
@@ -61,13 +61,13 @@ absl::Status Damaged(const std::string& path, uint64_t at, absl::string_view wha
 
 absl::StatusOr<RecordFileContents> Parse(const std::string& path, absl::string_view data) {
   RecordFileContents contents;
-  if (data.size() < kMagic.size()) {
-    if (kMagic.substr(0, data.size()) != data) return Damaged(path, 0, "not a record file");
+  if (data.size() < kRecordMagic.size()) {
+    if (kRecordMagic.substr(0, data.size()) != data) return Damaged(path, 0, "not a record file");
     contents.torn_tail = !data.empty();
     return contents;
   }
-  if (data.substr(0, kMagic.size()) != kMagic) return Damaged(path, 0, "not a record file");
-  contents.valid_bytes = kMagic.size();
+  if (data.substr(0, kRecordMagic.size()) != kRecordMagic) return Damaged(path, 0, "not a record file");
+  contents.valid_bytes = kRecordMagic.size();
   while (contents.valid_bytes < data.size()) {
     absl::string_view payload;
     const uint64_t at = contents.valid_bytes;
@@ -103,7 +103,7 @@ absl::StatusOr<std::unique_ptr<RecordWriter>> RecordWriter::Open(FileSystem& fs,
   }
   if (keep < size) RETURN_IF_ERROR(fs.Truncate(path, keep));
   ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs.OpenAppend(path));
-  if (keep == 0) RETURN_IF_ERROR(file->Append(kMagic));
+  if (keep == 0) RETURN_IF_ERROR(file->Append(kRecordMagic));
   if (keep == 0 || keep < size) {
     RETURN_IF_ERROR(file->Sync());
     RETURN_IF_ERROR(fs.SyncDirectory(DirectoryOf(path)));

@@ -18,8 +18,8 @@ using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 // Any TorchScript module from [n, channels, height, width] to [n, D].
 class TorchScriptNetwork : public SavableNetwork {
  public:
-  TorchScriptNetwork(ModelSpec spec, torch::jit::Module module)
-      : spec_(std::move(spec)), module_(std::move(module)) {}
+  TorchScriptNetwork(ModelSpec spec, const torch::jit::Module& module)
+      : spec_(std::move(spec)), module_(module) {}
 
   torch::Tensor Forward(const torch::Tensor& images) override {
     return FinishEmbedding(spec_, module_.forward({images}).toTensor());

@@ -21,6 +21,8 @@ endif()
 # Heavy units take 1.5 GB each: two at once at most.
 set_property(GLOBAL PROPERTY JOB_POOLS torch=2)
 
+set(DOPPEL_UNITY "" CACHE STRING "Sources of a target that are compiled as one; empty: each for itself")
+
 # Interface of every target of ours; generated code does not link it.
 add_library(doppel_warnings INTERFACE)
 target_compile_options(doppel_warnings INTERFACE -Wall -Wextra -Werror -Wno-unused-parameter)

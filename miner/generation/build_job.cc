@@ -32,7 +32,7 @@ std::string CanonicalJson(const v1::ReclusterRequest& request) {
   return json;
 }
 
-std::string FormatUtc(absl::Time time) {
+std::string CreationTime(absl::Time time) {
   return absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
@@ -161,7 +161,7 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
 v1::GenerationInfo BuildJob::Describe(const ClusterResult& clusters) const {
   v1::GenerationInfo info;
   info.set_generation(started_.generation());
-  info.set_created_at(FormatUtc(environment_.clock->Now()));
+  info.set_created_at(CreationTime(environment_.clock->Now()));
   info.set_catalog_fingerprint(environment_.catalog->fingerprint());
   info.set_model_fingerprint(resolved_.model.fingerprint);
   info.set_model_step(resolved_.model.step);

@@ -8,7 +8,7 @@
 namespace doppel {
 namespace {
 
-constexpr uint64_t kTag = 0x696d61676573;  // "images"
+constexpr uint64_t kSampleTag = 0x696d61676573;  // "images"
 // Up to here a shuffle of all positions is cheaper than K times a keyed permutation of a tiny domain.
 constexpr uint64_t kShuffled = 64;
 
@@ -35,7 +35,7 @@ void IdentitySampler::Append(uint64_t identity, uint64_t epoch, IdentitySamples 
                              std::vector<uint64_t>* out) const {
   const uint64_t n = samples.count;
   if (n == 0) return;
-  const uint64_t key = MixKey(seed_, kTag, identity);
+  const uint64_t key = MixKey(seed_, kSampleTag, identity);
   // epoch * K modulo n, without overflow: both factors are below 2^32.
   const uint64_t begin = n < samples_per_identity_ ? 0 : (epoch % n) * (samples_per_identity_ % n) % n;
   const auto append = [&](const auto& order) {

@@ -13,7 +13,7 @@
 namespace doppel {
 namespace {
 
-constexpr uint64_t kTag = 0x72616e646f6d;  // "random"
+constexpr uint64_t kOrderTag = 0x72616e646f6d;  // "random"
 // Of the permutation whose beginning `identity_limit` takes: the same for every seed, for ever.
 constexpr uint64_t kLimitKey = 0x6c696d6974;  // "limit"
 
@@ -43,7 +43,7 @@ class RandomPlan : public Plan {
     batch.cursor = cursor;
     batch.epoch = cursor / coverage_.batches_per_epoch;
     const uint64_t begin = cursor % coverage_.batches_per_epoch * identities_per_batch_;
-    const KeyedPermutation order(covered_, MixKey(seed_, kTag, batch.epoch));
+    const KeyedPermutation order(covered_, MixKey(seed_, kOrderTag, batch.epoch));
     batch.identities.reserve(identities_per_batch_);
     batch.samples.reserve(identities_per_batch_ * samples_per_identity_);
     for (uint64_t i = begin; i < begin + identities_per_batch_; ++i) {

@@ -14,9 +14,9 @@ torch::Tensor Pool(const torch::Tensor& x) { return at::max_pool2d(x, 3, 2, 1); 
 
 // A pre-activated residual block (ResNet-v2): norm, leaky ReLU and convolution for each of `sizes`; the
 // shortcut is a 1×1 convolution where the number of channels changes.
-class Block : public torch::nn::Module {
+class LuNetBlock : public torch::nn::Module {
  public:
-  Block(int in, const std::vector<std::pair<int, int>>& convs) {
+  LuNetBlock(int in, const std::vector<std::pair<int, int>>& convs) {
     first_bn_ = register_module("bn1", torch::nn::BatchNorm2d(in));
     int from = in;
     for (size_t i = 0; i < convs.size(); ++i) {
@@ -77,18 +77,18 @@ class LuNet : public Net {
     int height = spec.height;
     int width = spec.width;
     for (const auto& group : Groups()) {
-      std::vector<std::shared_ptr<Block>> blocks;
+      std::vector<std::shared_ptr<LuNetBlock>> blocks;
       for (const Bottleneck& b : group) {
         const std::vector<std::pair<int, int>> convs = {{b.middle, 1}, {b.middle, 3}, {b.out, 1}};
         blocks.push_back(
-            register_module(absl::StrCat("block", number++), std::make_shared<Block>(b.in, convs)));
+            register_module(absl::StrCat("block", number++), std::make_shared<LuNetBlock>(b.in, convs)));
       }
       groups_.push_back(std::move(blocks));
       height = (height + 1) / 2;
       width = (width + 1) / 2;
     }
     const std::vector<std::pair<int, int>> convs = {{512, 3}, {128, 3}};
-    reduce_ = register_module(absl::StrCat("block", number), std::make_shared<Block>(512, convs));
+    reduce_ = register_module(absl::StrCat("block", number), std::make_shared<LuNetBlock>(512, convs));
     fc1_ = register_module("fc1", torch::nn::Linear(int64_t{128} * height * width, 512));
     bn_ = register_module("bn", torch::nn::BatchNorm1d(512));
     fc2_ = register_module("fc2", torch::nn::Linear(512, spec.dimension));
@@ -112,8 +112,8 @@ class LuNet : public Net {
 
  private:
   torch::nn::Conv2d conv1_{nullptr};
-  std::vector<std::vector<std::shared_ptr<Block>>> groups_;
-  std::shared_ptr<Block> reduce_;
+  std::vector<std::vector<std::shared_ptr<LuNetBlock>>> groups_;
+  std::shared_ptr<LuNetBlock> reduce_;
   torch::nn::Linear fc1_{nullptr};
   torch::nn::BatchNorm1d bn_{nullptr};
   torch::nn::Linear fc2_{nullptr};

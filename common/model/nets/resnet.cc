@@ -28,9 +28,9 @@ class Shortcut : public torch::nn::Module {
 };
 
 // BasicBlock (two 3×3) or Bottleneck (1×1, 3×3 with the stride, 1×1 with four times the channels).
-class Block : public torch::nn::Module {
+class ResidualBlock : public torch::nn::Module {
  public:
-  Block(int in, int width, int stride, bool bottleneck) {
+  ResidualBlock(int in, int width, int stride, bool bottleneck) {
     const int out = bottleneck ? 4 * width : width;
     if (bottleneck) {
       layers_.push_back(AddConvBn(*this, 1, MakeConv(in, width, 1, 1), width));
@@ -65,10 +65,10 @@ class Block : public torch::nn::Module {
 // torchvision's Sequential "layer1" … "layer4".
 class Layer : public torch::nn::Module {
  public:
-  void Add(std::shared_ptr<Block> block) {
+  void Add(std::shared_ptr<ResidualBlock> block) {
     blocks.push_back(register_module(absl::StrCat(blocks.size()), std::move(block)));
   }
-  std::vector<std::shared_ptr<Block>> blocks;
+  std::vector<std::shared_ptr<ResidualBlock>> blocks;
 };
 
 // ResNet (He et al. 2015) with the parameter names of torchvision; `fc` gives the embedding.
@@ -81,7 +81,7 @@ class ResNet : public Net {
       auto layer = register_module(absl::StrCat("layer", i + 1), std::make_shared<Layer>());
       const int width = 64 << i;
       for (int j = 0; j < depths[i]; ++j) {
-        layer->Add(std::make_shared<Block>(in, width, i > 0 && j == 0 ? 2 : 1, bottleneck));
+        layer->Add(std::make_shared<ResidualBlock>(in, width, i > 0 && j == 0 ? 2 : 1, bottleneck));
         in = bottleneck ? 4 * width : width;
       }
       layers_.push_back(std::move(layer));

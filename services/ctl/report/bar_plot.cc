@@ -7,14 +7,10 @@
 #include "absl/strings/str_format.h"
 #include "services/ctl/report/html.h"
 #include "services/ctl/report/line_plot.h"
+#include "services/ctl/report/plot_frame.h"
 
 namespace doppel::report {
-namespace {
-
-constexpr double kWidth = 560, kHeight = 320;
-constexpr double kLeft = 62, kRight = 14, kTop = 34, kBottom = 44;
-
-}  // namespace
+namespace {}  // namespace
 
 std::string RenderBarPlot(const BarPlot& plot) {
   if (plot.values.empty()) return "";

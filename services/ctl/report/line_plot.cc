@@ -7,12 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "services/ctl/report/html.h"
+#include "services/ctl/report/plot_frame.h"
 
 namespace doppel::report {
 namespace {
-
-constexpr double kWidth = 560, kHeight = 320;
-constexpr double kLeft = 62, kRight = 14, kTop = 34, kBottom = 44;
 
 struct Axes {
   double x_low = std::numeric_limits<double>::infinity(), x_high = -x_low;

@@ -12,34 +12,35 @@
 namespace doppel::report {
 namespace {
 
-using Json = nlohmann::json;
+using RunJson = nlohmann::json;
 
-std::optional<double> Number(const Json& object, const char* key) {
+std::optional<double> OptionalNumber(const RunJson& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_number()) return std::nullopt;
   return found->get<double>();
 }
 
-uint64_t Count(const Json& object, const char* key) {
-  return static_cast<uint64_t>(std::max(0.0, Number(object, key).value_or(0)));
+uint64_t Count(const RunJson& object, const char* key) {
+  return static_cast<uint64_t>(std::max(0.0, OptionalNumber(object, key).value_or(0)));
 }
 
-std::optional<Percentiles> ReadPercentiles(const Json& object, const char* key) {
+std::optional<Percentiles> ReadPercentiles(const RunJson& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_object()) return std::nullopt;
-  const auto p5 = Number(*found, "p5"), p50 = Number(*found, "p50"), p95 = Number(*found, "p95");
+  const auto p5 = OptionalNumber(*found, "p5"), p50 = OptionalNumber(*found, "p50"),
+             p95 = OptionalNumber(*found, "p95");
   if (!p5 || !p50 || !p95) return std::nullopt;
   return Percentiles{*p5, *p50, *p95};
 }
 
-StepLine ReadStep(const Json& json) {
+StepLine ReadStep(const RunJson& json) {
   StepLine line;
-  line.step = Number(json, "step").value_or(0);
-  line.loss = Number(json, "loss");
-  line.active = Number(json, "active");
-  line.images_per_second = Number(json, "images_per_second");
-  line.wait_seconds = Number(json, "wait_seconds");
-  line.mean_similarity = Number(json, "mean_similarity");
+  line.step = OptionalNumber(json, "step").value_or(0);
+  line.loss = OptionalNumber(json, "loss");
+  line.active = OptionalNumber(json, "active");
+  line.images_per_second = OptionalNumber(json, "images_per_second");
+  line.wait_seconds = OptionalNumber(json, "wait_seconds");
+  line.mean_similarity = OptionalNumber(json, "mean_similarity");
   line.d_ap = ReadPercentiles(json, "d_ap");
   line.d_an = ReadPercentiles(json, "d_an");
   line.generation = Count(json, "generation");
@@ -47,7 +48,7 @@ StepLine ReadStep(const Json& json) {
 }
 
 // {"1e-06": 0.5, …}, keys as numbers.
-std::map<double, double> ReadCurve(const Json& json, const char* key) {
+std::map<double, double> ReadCurve(const RunJson& json, const char* key) {
   std::map<double, double> curve;
   const auto found = json.find(key);
   if (found == json.end() || !found->is_object()) return curve;
@@ -58,26 +59,26 @@ std::map<double, double> ReadCurve(const Json& json, const char* key) {
   return curve;
 }
 
-EvalLine ReadEval(const Json& json) {
+EvalLine ReadEval(const RunJson& json) {
   EvalLine line;
-  line.step = Number(json, "step").value_or(Number(json, "model_step").value_or(0));
+  line.step = OptionalNumber(json, "step").value_or(OptionalNumber(json, "model_step").value_or(0));
   if (const auto found = json.find("protocol"); found != json.end() && found->is_string())
     line.protocol = *found;
   line.queries = Count(json, "queries");
   line.gallery = Count(json, "gallery");
-  line.rank1 = Number(json, "rank1");
+  line.rank1 = OptionalNumber(json, "rank1");
   for (const auto& [k, share] : ReadCurve(json, "recall")) line.recall[static_cast<int>(k)] = share;
   line.tar = ReadCurve(json, "tar");
   return line;
 }
 
-absl::StatusOr<std::vector<Json>> ReadJsonLines(const std::string& path) {
+absl::StatusOr<std::vector<RunJson>> ReadJsonLines(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, PosixFileSystem().ReadFile(path));
   const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
-  std::vector<Json> objects;
+  std::vector<RunJson> objects;
   for (size_t i = 0; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;
-    Json json = Json::parse(lines[i].begin(), lines[i].end(), nullptr, false);
+    RunJson json = RunJson::parse(lines[i].begin(), lines[i].end(), nullptr, false);
     if (json.is_object()) {
       objects.push_back(std::move(json));
     } else if (i + 1 < lines.size()) {  // the last one may be cut off
@@ -99,11 +100,11 @@ absl::StatusOr<RunData> ReadRun(const RunInput& input) {
         absl::StrCat(steps_path, ": missing; is ", input.directory, " the folder of a run?"));
   }
   ASSIGN_OR_RETURN(const auto steps, ReadJsonLines(steps_path));
-  for (const Json& json : steps) run.steps.push_back(ReadStep(json));
+  for (const RunJson& json : steps) run.steps.push_back(ReadStep(json));
   const std::string eval_path = absl::StrCat(input.directory, "/eval.jsonl");
   if (PosixFileSystem().Exists(eval_path)) {
     ASSIGN_OR_RETURN(const auto evals, ReadJsonLines(eval_path));
-    for (const Json& json : evals) run.evals.push_back(ReadEval(json));
+    for (const RunJson& json : evals) run.evals.push_back(ReadEval(json));
   }
   std::stable_sort(run.evals.begin(), run.evals.end(),
                    [](const EvalLine& a, const EvalLine& b) { return a.step < b.step; });

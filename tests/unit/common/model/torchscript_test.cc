@@ -11,16 +11,16 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int kSide = 8;
-constexpr int kDimension = 5;
+constexpr int kScriptSide = 8;
+constexpr int kScriptDimension = 5;
 
 // One linear layer over the pixels, written in TorchScript; `training` adds one to the output.
 torch::jit::Module MakeModule() {
   torch::jit::Module module("linear");
-  const torch::Tensor weight = torch::arange(kDimension * kSide * kSide, torch::kFloat32)
+  const torch::Tensor weight = torch::arange(kScriptDimension * kScriptSide * kScriptSide, torch::kFloat32)
                                    .mul(0.37)
                                    .sin()
-                                   .view({kDimension, kSide * kSide});
+                                   .view({kScriptDimension, kScriptSide * kScriptSide});
   module.register_parameter("weight", weight.set_requires_grad(true), /*is_buffer=*/false);
   module.register_buffer("shift", torch::full({1}, 0.25));
   module.register_attribute("training", c10::BoolType::get(), true);
@@ -40,17 +40,17 @@ class TorchScriptTest : public ::testing::Test {
 
   static ModelSpec Spec() {
     ModelSpec spec;
-    spec.height = kSide;
-    spec.width = kSide;
-    spec.dimension = kDimension;
+    spec.height = kScriptSide;
+    spec.width = kScriptSide;
+    spec.dimension = kScriptDimension;
     spec.normalize = false;
     return spec;
   }
   static torch::Tensor Images() {
-    return torch::arange(3 * kSide * kSide, torch::kInt64)
+    return torch::arange(3 * kScriptSide * kScriptSide, torch::kInt64)
         .remainder(251)
         .to(torch::kUInt8)
-        .view({3, kSide, kSide, 1});
+        .view({3, kScriptSide, kScriptSide, 1});
   }
   static torch::Tensor Infer(Network& network) {
     torch::NoGradGuard no_grad;
@@ -129,7 +129,7 @@ TEST_F(TorchScriptTest, EmbedsThroughThePlainInterface) {
   auto clone = (*model)->Clone();
   ASSERT_TRUE(clone.ok());
   const torch::Tensor bytes = Images().contiguous();
-  torch::Tensor out = torch::empty({3, kDimension});
+  torch::Tensor out = torch::empty({3, kScriptDimension});
   const absl::Status status = (*clone)->Embed({bytes.data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())},
                                               3, out.data_ptr<float>());
   ASSERT_TRUE(status.ok()) << status;
@@ -172,7 +172,8 @@ TEST_F(TorchScriptTest, OtherFilesAreDataLossNamingTheFile) {
 
 TEST_F(TorchScriptTest, ModuleWithoutTrainingFlagWorks) {
   torch::jit::Module module("plain");
-  module.register_parameter("weight", torch::ones({kDimension, kSide * kSide}), /*is_buffer=*/false);
+  module.register_parameter("weight", torch::ones({kScriptDimension, kScriptSide * kScriptSide}),
+                            /*is_buffer=*/false);
   module.define("def forward(self, x):\n    return torch.matmul(x.flatten(1), self.weight.t())\n");
   module.save(temp_ / "plain.pt");
   ASSERT_TRUE(ImportTorchScript(temp_ / "plain.pt", Spec(), temp_ / "m").ok());

@@ -11,8 +11,8 @@
 namespace doppel {
 namespace {
 
-constexpr int kDimension = 4;
-constexpr int kGroups = 3;
+constexpr int kCrashDimension = 4;
+constexpr int kCrashGroups = 3;
 
 // What callers were told before the miner died.
 struct Acknowledged {
@@ -25,7 +25,7 @@ struct Acknowledged {
 
 class GenerationCrashTest : public testing::Test {
  protected:
-  GenerationCrashTest() { WriteModel(model_, "weights", kDimension); }
+  GenerationCrashTest() { WriteModel(model_, "weights", kCrashDimension); }
 
   absl::StatusOr<std::unique_ptr<GenerationManager>> Open(FileSystem& fs, const std::string& state) {
     GenerationManager::Options options;
@@ -40,7 +40,7 @@ class GenerationCrashTest : public testing::Test {
   v1::ReclusterRequest Request() const {
     v1::ReclusterRequest request;
     request.set_model_path(model_);
-    request.set_subspaces(kGroups);
+    request.set_subspaces(kCrashGroups);
     request.set_iterations(2);
     request.set_min_size(1);
     return request;
@@ -56,7 +56,7 @@ class GenerationCrashTest : public testing::Test {
       const auto started = manager.Recluster(Request());
       if (!started.ok()) return told;
       told.operations.push_back(started->id());
-      const auto ranges = EmbedUntilOver(manager, started->id(), kDimension, kGroups);
+      const auto ranges = EmbedUntilOver(manager, started->id(), kCrashDimension, kCrashGroups);
       told.ranges.insert(told.ranges.end(), ranges.begin(), ranges.end());
       const auto ended = manager.WaitOperation(started->id(), absl::Seconds(60));
       if (!ended.ok() || ended->state() != v1::Operation::STATE_SUCCEEDED) return told;
@@ -89,7 +89,7 @@ class GenerationCrashTest : public testing::Test {
       EXPECT_FALSE(again.ok() && again->accepted());
     }
     for (const v1::Operation& operation : manager.ListOperations()) {
-      EmbedUntilOver(manager, operation.id(), kDimension, kGroups);
+      EmbedUntilOver(manager, operation.id(), kCrashDimension, kCrashGroups);
       const auto ended = manager.WaitOperation(operation.id(), absl::Seconds(60));
       ASSERT_TRUE(ended.ok());
       // A disk that fails for a moment may fail an operation; it never leaves one hanging.
@@ -103,7 +103,7 @@ class GenerationCrashTest : public testing::Test {
     const auto generation = manager.GetGeneration(number);
     ASSERT_TRUE(generation.ok()) << generation.status();
     for (uint64_t i = 0; i < catalog_->num_identities(); ++i)
-      ASSERT_EQ((*generation)->SubspaceOf(i), i % kGroups);
+      ASSERT_EQ((*generation)->SubspaceOf(i), i % kCrashGroups);
   }
 
   TemporaryDirectory directory_;

@@ -21,7 +21,7 @@ namespace {
 
 using testing::HasSubstr;
 
-v1::PlanSpec Spec(uint32_t p, uint32_t k, uint32_t run_length = 0, const std::string& split = "") {
+v1::PlanSpec SubspaceSpec(uint32_t p, uint32_t k, uint32_t run_length = 0, const std::string& split = "") {
   v1::PlanSpec spec;
   spec.set_name("subspace");
   spec.set_identities_per_batch(p);
@@ -44,7 +44,7 @@ std::shared_ptr<const FakeGeneration> Sized(const Catalog& catalog, const std::v
   return generation;
 }
 
-std::vector<PlanWorld> Worlds() {
+std::vector<PlanWorld> SubspaceWorlds() {
   std::vector<PlanWorld> worlds;
   auto add = [&](std::string name, std::shared_ptr<const Catalog> catalog,
                  std::shared_ptr<const Generation> generation, v1::PlanSpec spec) {
@@ -60,20 +60,20 @@ std::vector<PlanWorld> Worlds() {
         {std::move(name), std::move(catalog), generation, std::move(spec), 100 + worlds.size(), true, group});
   };
   auto small = MakeFakeCatalog(200, 1, 11, 1);
-  add("Drawn", small, MakeFakeGeneration(*small, "", 5, 1), Spec(8, 4));
-  add("OneSubspace", small, MakeFakeGeneration(*small, "", 1, 1), Spec(16, 3));
-  add("Runs", small, MakeFakeGeneration(*small, "", 3, 2), Spec(4, 2, 4));
-  add("RunLongerThanEpoch", small, MakeFakeGeneration(*small, "", 3, 2), Spec(16, 2, 1000));
-  add("SomeTooSmall", small, Sized(*small, {3, 60, 0, 7, 100, 8, 0, 15, 7}), Spec(8, 4));
-  add("PIsASubspace", small, Sized(*small, {50, 50, 50, 50}), Spec(50, 1));
-  add("POfOne", small, Sized(*small, {1, 1, 198}), Spec(1, 5));
+  add("Drawn", small, MakeFakeGeneration(*small, "", 5, 1), SubspaceSpec(8, 4));
+  add("OneSubspace", small, MakeFakeGeneration(*small, "", 1, 1), SubspaceSpec(16, 3));
+  add("Runs", small, MakeFakeGeneration(*small, "", 3, 2), SubspaceSpec(4, 2, 4));
+  add("RunLongerThanEpoch", small, MakeFakeGeneration(*small, "", 3, 2), SubspaceSpec(16, 2, 1000));
+  add("SomeTooSmall", small, Sized(*small, {3, 60, 0, 7, 100, 8, 0, 15, 7}), SubspaceSpec(8, 4));
+  add("PIsASubspace", small, Sized(*small, {50, 50, 50, 50}), SubspaceSpec(50, 1));
+  add("POfOne", small, Sized(*small, {1, 1, 198}), SubspaceSpec(1, 5));
   auto splits = MakeFakeCatalog(170, 2, 6, 3, {{"test", 50}, {"train", 120}});
-  add("Train", splits, MakeFakeGeneration(*splits, "train", 4, 9), Spec(6, 4));
-  add("Test", splits, MakeFakeGeneration(*splits, "test", 2, 9), Spec(6, 4, 2, "test"));
+  add("Train", splits, MakeFakeGeneration(*splits, "train", 4, 9), SubspaceSpec(6, 4));
+  add("Test", splits, MakeFakeGeneration(*splits, "test", 2, 9), SubspaceSpec(6, 4, 2, "test"));
   return worlds;
 }
 
-INSTANTIATE_TEST_SUITE_P(Subspace, PlanConformance, testing::ValuesIn(Worlds()), PlanWorldName);
+INSTANTIATE_TEST_SUITE_P(Subspace, PlanConformance, testing::ValuesIn(SubspaceWorlds()), PlanWorldName);
 
 class SubspacePlanTest : public testing::Test {
  protected:
@@ -98,19 +98,19 @@ class SubspacePlanTest : public testing::Test {
 
 TEST_F(SubspacePlanTest, SubspacesAreVisitedInProportionToSize) {
   std::map<int32_t, int> count;
-  for (int32_t subspace : Visits(*Make(Spec(10, 1)), 0)) ++count[subspace];
+  for (int32_t subspace : Visits(*Make(SubspaceSpec(10, 1)), 0)) ++count[subspace];
   EXPECT_EQ(count, (std::map<int32_t, int>{{0, 60}, {1, 9}, {2, 30}}));
 }
 
 TEST_F(SubspacePlanTest, SubspacesAreInterleaved) {
-  const std::vector<int32_t> visits = Visits(*Make(Spec(10, 1)), 0);
+  const std::vector<int32_t> visits = Visits(*Make(SubspaceSpec(10, 1)), 0);
   int changes = 0;
   for (size_t i = 1; i < visits.size(); ++i) changes += visits[i] != visits[i - 1];
   EXPECT_GT(changes, 30);  // 53 expected of 98
 }
 
 TEST_F(SubspacePlanTest, RunsStayInOneSubspaceButAtItsBorder) {
-  const std::vector<int32_t> visits = Visits(*Make(Spec(10, 1, 5)), 0);
+  const std::vector<int32_t> visits = Visits(*Make(SubspaceSpec(10, 1, 5)), 0);
   int cut = 0;
   for (size_t block = 0; block + 5 <= visits.size(); block += 5) {
     cut += std::set<int32_t>(visits.begin() + block, visits.begin() + block + 5).size() > 1;
@@ -119,12 +119,12 @@ TEST_F(SubspacePlanTest, RunsStayInOneSubspaceButAtItsBorder) {
 }
 
 TEST_F(SubspacePlanTest, RunLengthZeroIsOne) {
-  const auto a = Make(Spec(10, 2, 0)), b = Make(Spec(10, 2, 1));
+  const auto a = Make(SubspaceSpec(10, 2, 0)), b = Make(SubspaceSpec(10, 2, 1));
   for (uint64_t cursor = 0; cursor < 200; ++cursor) EXPECT_TRUE(a->At(cursor) == b->At(cursor));
 }
 
 TEST_F(SubspacePlanTest, RunLengthOnlyReordersTheBatchesOfAnEpoch) {
-  const auto single = Make(Spec(10, 2, 1)), runs = Make(Spec(10, 2, 7));
+  const auto single = Make(SubspaceSpec(10, 2, 1)), runs = Make(SubspaceSpec(10, 2, 7));
   std::set<std::vector<uint64_t>> a, b;
   for (uint64_t cursor = 0; cursor < single->coverage().batches_per_epoch; ++cursor) {
     a.insert(single->At(cursor).samples);
@@ -134,7 +134,7 @@ TEST_F(SubspacePlanTest, RunLengthOnlyReordersTheBatchesOfAnEpoch) {
 }
 
 TEST_F(SubspacePlanTest, SmallSubspacesAreLeftOutAndReported) {
-  const auto plan = Make(Spec(10, 1));
+  const auto plan = Make(SubspaceSpec(10, 1));
   const PlanCoverage& coverage = plan->coverage();
   EXPECT_EQ(coverage.identities, 990u);
   EXPECT_EQ(coverage.batches_per_epoch, 99u);
@@ -143,37 +143,37 @@ TEST_F(SubspacePlanTest, SmallSubspacesAreLeftOutAndReported) {
 }
 
 TEST_F(SubspacePlanTest, WorksOnASubspaceOfExactlyP) {
-  const auto plan = Make(Spec(600, 1));
+  const auto plan = Make(SubspaceSpec(600, 1));
   EXPECT_EQ(plan->coverage().batches_per_epoch, 1u);
   EXPECT_EQ(plan->At(7).subspace, 0);
 }
 
 TEST_F(SubspacePlanTest, RefusesPLargerThanEverySubspace) {
-  EXPECT_THAT(Error(Spec(601, 1)), HasSubstr("largest of the 5 subspaces of generation 3 has 600"));
+  EXPECT_THAT(Error(SubspaceSpec(601, 1)), HasSubstr("largest of the 5 subspaces of generation 3 has 600"));
 }
 
 TEST_F(SubspacePlanTest, RefusesIdentityLimit) {
-  v1::PlanSpec spec = Spec(10, 1);
+  v1::PlanSpec spec = SubspaceSpec(10, 1);
   spec.set_identity_limit(100);
   EXPECT_THAT(Error(spec), HasSubstr("identity_limit"));
 }
 
 TEST_F(SubspacePlanTest, RefusesToWorkWithoutAGeneration) {
   generation_ = nullptr;
-  EXPECT_THAT(Error(Spec(10, 1)), HasSubstr("recluster"));
+  EXPECT_THAT(Error(SubspaceSpec(10, 1)), HasSubstr("recluster"));
 }
 
 TEST_F(SubspacePlanTest, RefusesAGenerationOfAnotherCatalog) {
   catalog_ = MakeFakeCatalog(1000, 1, 4, 2);
-  EXPECT_THAT(Error(Spec(10, 1)), HasSubstr("catalog"));
+  EXPECT_THAT(Error(SubspaceSpec(10, 1)), HasSubstr("catalog"));
 }
 
 TEST_F(SubspacePlanTest, RefusesASplitThatTheGenerationDoesNotCover) {
   catalog_ = MakeFakeCatalog(1000, 1, 4, 2, {{"train", 700}, {"test", 300}});
   generation_ = MakeFakeGeneration(*catalog_, "train", 3, 1);
-  EXPECT_TRUE(MakePlan(Spec(10, 1), 1, catalog_, generation_).ok());
-  EXPECT_TRUE(MakePlan(Spec(10, 1, 0, "train"), 1, catalog_, generation_).ok());
-  const std::string error = Error(Spec(10, 1, 0, "test"));
+  EXPECT_TRUE(MakePlan(SubspaceSpec(10, 1), 1, catalog_, generation_).ok());
+  EXPECT_TRUE(MakePlan(SubspaceSpec(10, 1, 0, "train"), 1, catalog_, generation_).ok());
+  const std::string error = Error(SubspaceSpec(10, 1, 0, "test"));
   EXPECT_THAT(error, HasSubstr("split \"test\""));
   EXPECT_THAT(error, HasSubstr("covers split \"train\""));
 }
@@ -181,14 +181,14 @@ TEST_F(SubspacePlanTest, RefusesASplitThatTheGenerationDoesNotCover) {
 TEST_F(SubspacePlanTest, IdentityWithoutSamplesIsLeftOutOfItsBatch) {
   catalog_ = std::make_shared<FakeCatalog>(std::vector<uint32_t>{3, 0, 2, 1});
   generation_ = Sized(*catalog_, {4});
-  const PlannedBatch batch = Make(Spec(4, 2))->At(5);
+  const PlannedBatch batch = Make(SubspaceSpec(4, 2))->At(5);
   EXPECT_EQ(std::set<uint64_t>(batch.identities.begin(), batch.identities.end()),
             (std::set<uint64_t>{0, 2, 3}));
   EXPECT_EQ(batch.samples.size(), 6u);
 }
 
 TEST_F(SubspacePlanTest, ThePlanKeepsItsGenerationAlive) {
-  const auto plan = Make(Spec(10, 2));
+  const auto plan = Make(SubspaceSpec(10, 2));
   const PlannedBatch before = plan->At(17);
   std::weak_ptr<const Generation> watch = generation_;
   generation_ = nullptr;
