@@ -9,13 +9,13 @@
 namespace doppel {
 namespace {
 
-absl::Status Invalid(absl::string_view key, absl::string_view what) {
+absl::Status InvalidSetting(absl::string_view key, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(key, ": ", what));
 }
 
 absl::Status CheckRange(absl::string_view key, double value, double low, double high) {
   if (value >= low && value <= high) return absl::OkStatus();
-  return Invalid(key, absl::StrCat(value, " is not within ", low, " … ", high));
+  return InvalidSetting(key, absl::StrCat(value, " is not within ", low, " … ", high));
 }
 
 }  // namespace
@@ -41,12 +41,12 @@ v1::MinerConfig DefaultMinerConfig() {
 
 absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
   if (config.catalog().empty())
-    return Invalid("catalog", "is not set: the directory that `doppel import` wrote");
+    return InvalidSetting("catalog", "is not set: the directory that `doppel import` wrote");
   if (config.state().empty())
-    return Invalid("state", "is not set: a directory for generations and the journal");
+    return InvalidSetting("state", "is not set: a directory for generations and the journal");
   if (config.listen().find(':') == std::string::npos) {
-    return Invalid("listen",
-                   absl::StrCat("\"", config.listen(), "\" is not HOST:PORT, for example 127.0.0.1:50051"));
+    return InvalidSetting(
+        "listen", absl::StrCat("\"", config.listen(), "\" is not HOST:PORT, for example 127.0.0.1:50051"));
   }
   struct Range {
     const char* key;
