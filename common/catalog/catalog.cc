@@ -80,7 +80,7 @@ class MappedCatalog : public Catalog {
         samples_(std::move(samples)),
         names_(std::move(names)),
         keys_(std::move(keys)),
-        sources_({manifest_.sources().begin(), manifest_.sources().end()}) {
+        sources_({manifest_.sources().begin(), manifest_.sources().end()}, directory_) {
     for (const v1::CatalogSplit& split : manifest_.splits()) {
       splits_.push_back({split.name(), split.first_identity(), split.identities(), split.samples()});
     }
@@ -148,11 +148,39 @@ class MappedCatalog : public Catalog {
         absl::StrCat("catalog ", directory_, " has no identity \"", absl::CEscape(name), "\""));
   }
 
+  SampleEncoding Encoding(uint64_t sample) const override {
+    const uint32_t source = SampleAt(sample).source;
+    return source < sources_.size() && sources_.source(source).has_raw_pixels() ? SampleEncoding::kRawPixels
+                                                                                : SampleEncoding::kImageFile;
+  }
+
+  PixelShape RawShape(uint64_t sample) const override {
+    if (Encoding(sample) != SampleEncoding::kRawPixels) return {};
+    const v1::ImageShape& shape = sources_.source(SampleAt(sample).source).raw_pixels();
+    return {shape.height(), shape.width(), shape.channels()};
+  }
+
+  uint32_t num_sources() const override { return static_cast<uint32_t>(sources_.size()); }
+
+  absl::StatusOr<MappedSource> Source(uint32_t source) const override {
+    if (source >= sources_.size()) return Catalog::Source(source);
+    return sources_.WholeFile(source);
+  }
+
+  bool Contiguous(uint64_t sample) const override {
+    const uint32_t source = SampleAt(sample).source;
+    return source >= sources_.size() ||
+           sources_.source(source).kind() != v1::CatalogSource::KIND_RECORD_PARTS;
+  }
+
   absl::StatusOr<SampleBytes> Read(uint64_t sample) const override {
     const SampleRow& row = SampleAt(sample);
     if (row.source >= sources_.size()) {
       return Damaged(directory_, absl::StrCat("sample ", sample, " points to source ", row.source, " of ",
                                               sources_.size()));
+    }
+    if (row.size < RawShape(sample).bytes()) {
+      return Damaged(directory_, absl::StrCat("sample ", sample, " is smaller than its pixels"));
     }
     absl::StatusOr<SampleBytes> bytes = sources_.Read(row.source, SampleKey(sample), row.offset, row.size);
     if (bytes.ok()) return bytes;
@@ -211,6 +239,12 @@ class MappedCatalog : public Catalog {
         }
       }
     }
+    for (const v1::CatalogSource& source : manifest_.sources()) {
+      if (!source.has_raw_pixels()) continue;
+      const v1::ImageShape& shape = source.raw_pixels();
+      hasher.AddRawPixels(shape.height(), shape.width(), shape.channels());
+      break;  // one size for all of them
+    }
     return hasher.Finish();
   }
 
@@ -248,10 +282,24 @@ absl::Status CheckShape(const std::string& directory, const v1::CatalogManifest&
     next += split.identities();
   }
   if (next != manifest.identities()) return Damaged(directory, "the splits do not cover the identities");
+  for (const v1::CatalogSource& source : manifest.sources()) {
+    if (!source.has_raw_pixels()) continue;
+    const v1::ImageShape& shape = source.raw_pixels();
+    constexpr uint32_t kMaxSide = 1 << 14;
+    if (shape.height() - 1 >= kMaxSide || shape.width() - 1 >= kMaxSide ||
+        (shape.channels() != 1 && shape.channels() != 3)) {
+      return Damaged(directory, absl::StrCat("source ", source.path(), " of the manifest has raw pixels of ",
+                                             shape.height(), "x", shape.width(), "x", shape.channels()));
+    }
+  }
   return absl::OkStatus();
 }
 
 }  // namespace
+
+absl::StatusOr<MappedSource> Catalog::Source(uint32_t source) const {
+  return absl::FailedPreconditionError(absl::StrCat("source ", source, " is not one mapped file"));
+}
 
 absl::StatusOr<std::shared_ptr<const Catalog>> Catalog::Open(const std::string& directory) {
   namespace format = catalog_format;

@@ -32,6 +32,26 @@ struct CatalogSplitInfo {
   uint64_t samples = 0;
 };
 
+// What a sample's bytes are. Raw ones are a binary PNM file (so that every decoder reads them), whose pixels
+// can be taken out without one: see RawPixels.
+enum class SampleEncoding : uint8_t { kImageFile, kRawPixels };
+
+struct PixelShape {
+  uint32_t height = 0;
+  uint32_t width = 0;
+  uint32_t channels = 0;  // 1 grey, 3 RGB
+  uint64_t bytes() const { return uint64_t{height} * width * channels; }
+};
+
+// One mapped file that holds many samples: sample bytes are bytes.substr(offset, size) of their records, to
+// be checked against bytes.size().
+struct MappedSource {
+  absl::string_view bytes;
+  std::string path;
+  PixelShape raw;  // of all its samples; zeros: they are image files
+  std::shared_ptr<const void> owner;
+};
+
 // Bytes of a sample, with whatever keeps them alive. Copyable.
 struct SampleBytes {
   absl::string_view data;
@@ -69,10 +89,27 @@ class Catalog {
   // The encoded bytes: a view of the mapped source, or of a small file read whole (DIRECTORY). Errors name
   // file and record. Does not check the CRC.
   virtual absl::StatusOr<SampleBytes> Read(uint64_t sample) const = 0;
+  // kRawPixels: RawShape is the sample's size, and its pixels, [height, width, channels] uint8, can be sent
+  // without decoding. Otherwise RawShape is all zeros.
+  virtual SampleEncoding Encoding(uint64_t /*sample*/) const { return SampleEncoding::kImageFile; }
+  virtual PixelShape RawShape(uint64_t /*sample*/) const { return {}; }
+  // False: the bytes do not lie in one piece, so Sample's offset and size cannot be handed out as a
+  // REFERENCE; Read puts them together.
+  virtual bool Contiguous(uint64_t /*sample*/) const { return true; }
   // Reads, and checks the CRC: DATA_LOSS if it differs.
   virtual absl::StatusOr<SampleBytes> ReadChecked(uint64_t sample) const = 0;
+  // Sources are numbered from 0; SampleRecord::source is below this.
+  virtual uint32_t num_sources() const { return 0; }
+  // FAILED_PRECONDITION: that source is not one mapped file whose samples lie in one piece each; use Read.
+  virtual absl::StatusOr<MappedSource> Source(uint32_t source) const;
   // Checks the tables against the manifest's CRCs.
   virtual absl::Status Verify() const = 0;
 };
+
+// The pixels of a kRawPixels sample within its bytes. Precondition: bytes.size() >= shape.bytes(), which Read
+// has checked.
+inline absl::string_view RawPixels(absl::string_view bytes, const PixelShape& shape) {
+  return bytes.substr(bytes.size() - shape.bytes());
+}
 
 }  // namespace doppel

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -14,16 +13,12 @@
 #include "common/base/executor.h"
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
-#include "common/catalog/catalog_format.h"
+#include "common/catalog/catalog_writer.h"
 #include "common/catalog/entry_collector.h"
-#include "common/catalog/manifest.h"
-#include "common/catalog/table_writer.h"
-#include "common/io/crc32c.h"
+#include "common/catalog/import_journal.h"
 
 namespace doppel {
 namespace {
-
-namespace format = catalog_format;
 
 std::string Describe(const SkippedRecord& skip) {
   return absl::StrCat(absl::CEscape(skip.file), skip.record.empty() ? "" : ": ", absl::CEscape(skip.record),
@@ -39,8 +34,10 @@ absl::Status StrictError(const SkippedRecord& skip) {
 // who read it when: the error returned is that of the first part that has one.
 class PartsReading {
  public:
-  PartsReading(const DatasetReader& dataset, const CatalogBuildOptions& options)
+  // `journal` may be null.
+  PartsReading(const DatasetReader& dataset, const CatalogBuildOptions& options, ImportJournal* journal)
       : dataset_(dataset),
+        journal_(journal),
         strict_(options.strict),
         first_failed_(dataset.num_parts()),
         skipped_(dataset.num_parts()),
@@ -55,6 +52,7 @@ class PartsReading {
     return first_failed_ < errors_.size() ? errors_[first_failed_] : absl::OkStatus();
   }
 
+  uint64_t resumed() const { return resumed_; }
   // After Run.
   EntryCollector& collector() ABSL_NO_THREAD_SAFETY_ANALYSIS { return collector_; }
   std::vector<SkippedRecord> TakeSkipped() {
@@ -79,25 +77,42 @@ class PartsReading {
   }
 
   absl::Status TryReadPart(size_t part) {
+    const std::string stamp = journal_ == nullptr ? "" : dataset_.PartStamp(part);
+    ImportJournal::Part read;
+    if (journal_ != nullptr && journal_->Take(stamp, &read)) {
+      if (strict_ && !read.skipped.empty()) return StrictError(read.skipped.front());
+      skipped_[part] = std::move(read.skipped);
+      ++resumed_;
+      return Collect(read.entries);
+    }
     ASSIGN_OR_RETURN(const std::unique_ptr<SampleReader> reader, dataset_.OpenPart(part));
-    std::vector<SampleEntry> batch;
     uint64_t reported = 0;
-    while (part <= first_failed_) {
+    size_t collected = 0;
+    bool end = false;
+    while (!end) {
+      if (part > first_failed_) return absl::OkStatus();
       ASSIGN_OR_RETURN(ReaderItem item, reader->Next());
-      const bool end = std::holds_alternative<ReaderEnd>(item);
+      end = std::holds_alternative<ReaderEnd>(item);
       if (auto* skip = std::get_if<SkippedRecord>(&item)) {
         if (strict_) return StrictError(*skip);
-        skipped_[part].push_back(std::move(*skip));
+        read.skipped.push_back(std::move(*skip));
       } else if (auto* entry = std::get_if<SampleEntry>(&item)) {
-        batch.push_back(std::move(*entry));
+        read.entries.push_back(std::move(*entry));
       }
-      if (batch.size() < kBatch && !end) continue;
-      RETURN_IF_ERROR(Collect(batch));
-      batch.clear();
+      if (read.entries.size() - collected < kBatch && !end) continue;
+      if (journal_ == nullptr) {
+        RETURN_IF_ERROR(Collect(read.entries));
+        read.entries.clear();
+      }
+      collected = read.entries.size();
       progress_.Add(reader->work_done() - reported);
       reported = reader->work_done();
-      if (end) break;
     }
+    if (journal_ != nullptr) {
+      RETURN_IF_ERROR(journal_->Add(stamp, read));
+      RETURN_IF_ERROR(Collect(read.entries));
+    }
+    skipped_[part] = std::move(read.skipped);
     return absl::OkStatus();
   }
 
@@ -108,6 +123,8 @@ class PartsReading {
   }
 
   const DatasetReader& dataset_;
+  ImportJournal* const journal_;
+  std::atomic<uint64_t> resumed_{0};
   const bool strict_;
   std::atomic<size_t> first_failed_;
   std::vector<std::vector<SkippedRecord>> skipped_;  // each element: by the thread that reads the part
@@ -126,209 +143,30 @@ void NameDuplicates(const DatasetReader& dataset, const EntryCollector& entries,
   }
 }
 
-std::string Fingerprint(const EntryCollector& entries) {
-  format::FingerprintHasher hasher;
-  for (const EntryCollector::Split& split : entries.splits()) {
-    hasher.AddSplit(split.name, split.identities);
-    for (uint64_t i = 0; i < split.identities; ++i) {
-      const EntryCollector::Identity& identity = entries.identities()[split.first_identity + i];
-      hasher.AddIdentity(identity.name, identity.end - identity.first);
-      for (uint64_t s = identity.first; s < identity.end; ++s) {
-        const EntryCollector::Sample& sample = entries.sample(s);
-        hasher.AddSample(sample.key(), sample.size, sample.crc32c);
-      }
-    }
+// Sources at the end that no sample points to are not worth a newer format.
+std::vector<v1::CatalogSource> UsedSources(const DatasetReader& dataset, const EntryCollector& entries) {
+  std::vector<v1::CatalogSource> sources = dataset.sources();
+  size_t used = 0;
+  for (uint64_t s = 0; s < entries.num_samples(); ++s) {
+    used = std::max<size_t>(used, size_t{entries.sample(s).source} + 1);
   }
-  return hasher.Finish();
+  while (sources.size() > used && sources.back().kind() == v1::CatalogSource::KIND_RECORD_PARTS) {
+    sources.pop_back();
+  }
+  return sources;
 }
 
-// Writes the tables into `directory` and their digests into the manifest.
-class TablesWriting {
- public:
-  TablesWriting(FileSystem& fs, std::string directory, const EntryCollector& entries,
-                v1::CatalogManifest* manifest)
-      : fs_(fs), directory_(std::move(directory)), entries_(entries), manifest_(*manifest) {}
-
-  absl::Status Run(const std::vector<SkippedRecord>& skipped) {
-    RETURN_IF_ERROR(WriteIdentities());
-    RETURN_IF_ERROR(WriteSamples());
-    RETURN_IF_ERROR(WriteNames());
-    RETURN_IF_ERROR(WriteKeys());
-    return skipped.empty() ? absl::OkStatus() : WriteSkipped(skipped);
-  }
-
- private:
-  absl::StatusOr<std::unique_ptr<TableWriter>> Create(const char* name, const char* magic,
-                                                      uint32_t record_bytes, uint64_t records) {
-    return TableWriter::Create(fs_, directory_, name, magic, record_bytes, records);
-  }
-  absl::Status Finish(TableWriter& writer) {
-    ASSIGN_OR_RETURN(*manifest_.add_files(), writer.Finish());
-    return absl::OkStatus();
-  }
-
-  absl::Status WriteIdentities() {
-    ASSIGN_OR_RETURN(const auto writer,
-                     Create(format::kIdentities, format::kIdentitiesMagic, sizeof(format::IdentityRow),
-                            entries_.identities().size() + 1));
-    uint64_t name_offset = 0;
-    for (const EntryCollector::Identity& identity : entries_.identities()) {
-      RETURN_IF_ERROR(writer->AppendRow(format::IdentityRow{identity.first, name_offset}));
-      name_offset += identity.name.size();
-    }
-    RETURN_IF_ERROR(writer->AppendRow(format::IdentityRow{entries_.num_samples(), name_offset}));
-    name_bytes_ = name_offset;
-    return Finish(*writer);
-  }
-
-  absl::Status WriteSamples() {
-    ASSIGN_OR_RETURN(const auto writer, Create(format::kSamples, format::kSamplesMagic,
-                                               sizeof(format::SampleRow), entries_.num_samples() + 1));
-    uint32_t number = 0;
-    for (const EntryCollector::Identity& identity : entries_.identities()) {
-      for (uint64_t s = identity.first; s < identity.end; ++s) {
-        const EntryCollector::Sample& sample = entries_.sample(s);
-        RETURN_IF_ERROR(writer->AppendRow(
-            format::SampleRow{sample.offset, sample.size, sample.crc32c, sample.source, number, key_bytes_}));
-        key_bytes_ += sample.key_size;
-      }
-      ++number;
-    }
-    RETURN_IF_ERROR(writer->AppendRow(format::SampleRow{0, 0, 0, 0, 0, key_bytes_}));
-    return Finish(*writer);
-  }
-
-  absl::Status WriteNames() {
-    ASSIGN_OR_RETURN(const auto writer, Create(format::kNames, format::kNamesMagic, 1, name_bytes_));
-    for (const EntryCollector::Identity& identity : entries_.identities()) {
-      RETURN_IF_ERROR(writer->Append(identity.name));
-    }
-    return Finish(*writer);
-  }
-
-  absl::Status WriteKeys() {
-    ASSIGN_OR_RETURN(const auto writer, Create(format::kKeys, format::kKeysMagic, 1, key_bytes_));
-    for (uint64_t s = 0; s < entries_.num_samples(); ++s)
-      RETURN_IF_ERROR(writer->Append(entries_.sample(s).key()));
-    return Finish(*writer);
-  }
-
-  absl::Status WriteSkipped(const std::vector<SkippedRecord>& skipped) {
-    std::string lines;
-    for (const SkippedRecord& skip : skipped) {
-      const nlohmann::ordered_json line = {
-          {"file", skip.file}, {"record", skip.record}, {"reason", skip.reason}, {"detail", skip.detail}};
-      absl::StrAppend(&lines, line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "\n");
-    }
-    ASSIGN_OR_RETURN(const auto file, fs_.Create(absl::StrCat(directory_, "/", format::kSkipped)));
-    RETURN_IF_ERROR(file->Append(lines));
-    RETURN_IF_ERROR(file->Sync());
-    RETURN_IF_ERROR(file->Close());
-    v1::FileDigest* digest = manifest_.add_files();
-    digest->set_name(format::kSkipped);
-    digest->set_size(lines.size());
-    digest->set_crc32c(Crc32c(lines));
-    return absl::OkStatus();
-  }
-
-  FileSystem& fs_;
-  const std::string directory_;
-  const EntryCollector& entries_;
-  v1::CatalogManifest& manifest_;
-  uint64_t name_bytes_ = 0;
-  uint64_t key_bytes_ = 0;
-};
-
-std::string Parent(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// What may be done with what `directory` holds now. `unchanged`: it is this very catalog.
-absl::Status CheckTarget(FileSystem& fs, const std::string& directory, const v1::CatalogManifest& manifest,
-                         bool force, bool* unchanged) {
-  *unchanged = false;
-  if (!fs.Exists(directory)) return absl::OkStatus();
-  const absl::StatusOr<v1::CatalogManifest> old = ReadCatalogManifest(fs, directory);
-  if (absl::IsNotFound(old.status())) {
-    const absl::StatusOr<std::vector<std::string>> names = fs.List(directory);
-    if (names.ok() && names->empty()) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        directory, " exists and is not a catalog: name another directory, nothing in this one is touched"));
-  }
-  if (old.ok() && old->fingerprint() == manifest.fingerprint()) {
-    // The same data; it may have moved, or the tables may have been lost.
-    *unchanged = old->SerializeAsString() == manifest.SerializeAsString();
-    for (const v1::FileDigest& file : manifest.files()) {
-      const absl::StatusOr<uint64_t> size = fs.Size(absl::StrCat(directory, "/", file.name()));
-      if (!size.ok() || *size != file.size()) *unchanged = false;
-    }
-    return absl::OkStatus();
-  }
-  if (force) return absl::OkStatus();
-  return absl::AlreadyExistsError(absl::StrCat(
-      directory, " holds another catalog (fingerprint ", old.ok() ? old->fingerprint() : "unreadable",
-      ", new ", manifest.fingerprint(),
-      "): import with --force to replace it, or name another directory. Generations and representations "
-      "made from the old one do not fit the new one"));
-}
-
-absl::Status Publish(FileSystem& fs, const std::string& temporary, const std::string& directory) {
-  const std::string old = absl::StrCat(directory, ".old");
-  if (fs.Exists(directory)) {
-    if (fs.Exists(old)) RETURN_IF_ERROR(fs.RemoveRecursively(old));
-    RETURN_IF_ERROR(fs.Rename(directory, old));
-  }
-  RETURN_IF_ERROR(fs.Rename(temporary, directory));
-  RETURN_IF_ERROR(fs.SyncDirectory(Parent(directory)));
-  return fs.Exists(old) ? fs.RemoveRecursively(old) : absl::OkStatus();
-}
-
-// An import that died between the two renames left the old catalog aside.
-absl::Status RestoreOld(FileSystem& fs, const std::string& directory) {
-  const std::string old = absl::StrCat(directory, ".old");
-  if (fs.Exists(directory) || !fs.Exists(absl::StrCat(old, "/", format::kManifest))) return absl::OkStatus();
-  return fs.Rename(old, directory);
-}
-
-absl::StatusOr<v1::CatalogManifest> MakeManifest(const DatasetReader& dataset, const EntryCollector& entries,
-                                                 uint64_t skipped) {
-  v1::CatalogManifest manifest;
-  manifest.set_format_version(format::kVersion);
-  manifest.set_fingerprint(Fingerprint(entries));
-  manifest.set_identities(entries.identities().size());
-  manifest.set_samples(entries.num_samples());
-  manifest.set_skipped(skipped);
-  manifest.set_format(dataset.format());
-  for (const EntryCollector::Split& split : entries.splits()) {
-    v1::CatalogSplit* out = manifest.add_splits();
-    out->set_name(split.name);
-    out->set_first_identity(split.first_identity);
-    out->set_identities(split.identities);
-    out->set_samples(split.samples);
-  }
-  for (const v1::CatalogSource& source : dataset.sources()) *manifest.add_sources() = source;
-  return manifest;
-}
-
-// Everything below `directory`.tmp first, then the rename. Leaves an equal catalog alone.
+// Leaves an equal catalog alone.
 absl::Status WriteCatalog(FileSystem& fs, const std::string& directory, const EntryCollector& entries,
                           bool force, CatalogBuildSummary* summary) {
-  const std::string temporary = absl::StrCat(directory, ".tmp");
+  const std::string temporary = TemporaryCatalog(directory);
   if (fs.Exists(temporary)) RETURN_IF_ERROR(fs.RemoveRecursively(temporary));
   RETURN_IF_ERROR(fs.MakeDirectories(temporary));
-  RETURN_IF_ERROR(TablesWriting(fs, temporary, entries, &summary->manifest).Run(summary->skipped));
+  RETURN_IF_ERROR(WriteCatalogTables(fs, temporary, entries, summary->skipped, &summary->manifest));
   // Once more, now that the tables' digests are known.
-  RETURN_IF_ERROR(CheckTarget(fs, directory, summary->manifest, force, &summary->unchanged));
+  RETURN_IF_ERROR(CheckCatalogTarget(fs, directory, summary->manifest, force, &summary->unchanged));
   if (summary->unchanged) return fs.RemoveRecursively(temporary);
-  ASSIGN_OR_RETURN(const std::string json, FormatCatalogManifest(summary->manifest));
-  ASSIGN_OR_RETURN(const auto file, fs.Create(absl::StrCat(temporary, "/", format::kManifest)));
-  RETURN_IF_ERROR(file->Append(json));
-  RETURN_IF_ERROR(file->Sync());
-  RETURN_IF_ERROR(file->Close());
-  RETURN_IF_ERROR(fs.SyncDirectory(temporary));
-  return Publish(fs, temporary, directory);
+  return PublishCatalog(fs, directory, summary->manifest);
 }
 
 absl::Status NothingFound(const DatasetReader& dataset, const std::vector<SkippedRecord>& skipped) {
@@ -345,25 +183,31 @@ absl::Status NothingFound(const DatasetReader& dataset, const std::vector<Skippe
 
 absl::StatusOr<CatalogBuildSummary> BuildCatalog(const DatasetReader& dataset, const std::string& target,
                                                  const CatalogBuildOptions& options, FileSystem& fs) {
-  std::string directory = target;
-  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+  const std::string directory = CatalogDirectory(target);
   const absl::Time start = Clock::Real().Now();
-  RETURN_IF_ERROR(RestoreOld(fs, directory));
+  RETURN_IF_ERROR(RestoreOldCatalog(fs, directory));
 
-  PartsReading reading(dataset, options);
+  std::unique_ptr<ImportJournal> journal;
+  if (options.resume && !options.dry_run && dataset.num_parts() > 1) {
+    ASSIGN_OR_RETURN(journal, ImportJournal::Open(fs, directory, dataset));
+  }
+  PartsReading reading(dataset, options, journal.get());
   RETURN_IF_ERROR(reading.Run(std::max(options.threads, 1)));
   EntryCollector& entries = reading.collector();
   entries.Sort();
   CatalogBuildSummary summary;
+  summary.resumed_parts = reading.resumed();
   summary.skipped = reading.TakeSkipped();
   NameDuplicates(dataset, entries, &summary.skipped);
   if (options.strict && !summary.skipped.empty()) return StrictError(summary.skipped.front());
   for (const SkippedRecord& skip : summary.skipped) ++summary.skipped_by_reason[skip.reason];
   if (entries.num_samples() == 0) return NothingFound(dataset, summary.skipped);
-  ASSIGN_OR_RETURN(summary.manifest, MakeManifest(dataset, entries, summary.skipped.size()));
-  RETURN_IF_ERROR(CheckTarget(fs, directory, summary.manifest, options.force, &summary.unchanged));
+  summary.manifest =
+      MakeCatalogManifest(dataset.format(), UsedSources(dataset, entries), entries, summary.skipped.size());
+  RETURN_IF_ERROR(CheckCatalogTarget(fs, directory, summary.manifest, options.force, &summary.unchanged));
 
   if (!options.dry_run) RETURN_IF_ERROR(WriteCatalog(fs, directory, entries, options.force, &summary));
+  if (journal != nullptr) RETURN_IF_ERROR(journal->Remove());
   summary.seconds = absl::ToDoubleSeconds(Clock::Real().Now() - start);
   return summary;
 }

@@ -16,6 +16,9 @@ struct CatalogBuildOptions {
   bool strict = false;   // the first record that cannot be used fails the import
   bool force = false;    // replace a catalog that holds other data
   bool dry_run = false;  // read and check everything, write nothing
+  // Keep what has been read in `directory`.journal until the catalog is there, and go on with what an import
+  // that was killed has left there.
+  bool resume = false;
   int threads = 2;
   bool quiet = true;  // no progress bar on stderr
 };
@@ -27,6 +30,8 @@ struct CatalogBuildSummary {
   std::map<std::string, uint64_t> skipped_by_reason;
   // The directory holds this very catalog already: nothing was written.
   bool unchanged = false;
+  // Parts that an earlier import had read already.
+  uint64_t resumed_parts = 0;
   double seconds = 0;
 };
 

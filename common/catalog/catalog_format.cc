@@ -33,6 +33,13 @@ void FingerprintHasher::AddSample(absl::string_view key, uint32_t size, uint32_t
   AddNumber(static_cast<uint64_t>(size) << 32 | crc32c);
 }
 
+void FingerprintHasher::AddRawPixels(uint32_t height, uint32_t width, uint32_t channels) {
+  AddString("raw pixels");
+  AddNumber(height);
+  AddNumber(width);
+  AddNumber(channels);
+}
+
 std::string FingerprintHasher::Finish() {
   Flush();
   XXH128_canonical_t canonical;

@@ -11,7 +11,11 @@ namespace doppel::catalog_format {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are little endian and mapped as they are");
 
+// Of the tables.
 inline constexpr uint32_t kVersion = 1;
+// Of the manifest: 2 if it has what a program of version 1 would misread (raw pixels, records in parts, paths
+// relative to the catalog), else 1.
+inline constexpr uint32_t kManifestVersion = 2;
 inline constexpr char kManifest[] = "manifest.json";
 inline constexpr char kIdentities[] = "identities.tbl";
 inline constexpr char kSamples[] = "samples.tbl";
@@ -65,6 +69,8 @@ class FingerprintHasher {
   void AddSplit(absl::string_view name, uint64_t identities);
   void AddIdentity(absl::string_view name, uint64_t samples);
   void AddSample(absl::string_view key, uint32_t size, uint32_t crc32c);
+  // Last, if the samples are raw pixels: their size.
+  void AddRawPixels(uint32_t height, uint32_t width, uint32_t channels);
   // 32 hex digits.
   std::string Finish();
 

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog_format.h"
@@ -24,12 +25,22 @@ absl::StatusOr<v1::CatalogManifest> ReadCatalogManifest(FileSystem& fs, const st
     return absl::DataLossError(
         absl::StrCat(path, " is not a catalog's manifest: ", status.ToString(), ". Import the data again"));
   }
-  if (manifest.format_version() != catalog_format::kVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " has format version ", manifest.format_version(),
-                                                      ", this program reads version ",
-                                                      catalog_format::kVersion, ": import the data again"));
+  if (manifest.format_version() < 1 || manifest.format_version() > catalog_format::kManifestVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, " has format version ", manifest.format_version(), ", this program reads versions 1 to ",
+        catalog_format::kManifestVersion, ": import the data again"));
   }
   return manifest;
+}
+
+uint32_t RequiredManifestVersion(const v1::CatalogManifest& manifest) {
+  for (const v1::CatalogSource& source : manifest.sources()) {
+    if (source.has_raw_pixels() || source.kind() == v1::CatalogSource::KIND_RECORD_PARTS ||
+        !absl::StartsWith(source.path(), "/")) {
+      return 2;
+    }
+  }
+  return 1;
 }
 
 absl::StatusOr<std::string> FormatCatalogManifest(const v1::CatalogManifest& manifest) {

@@ -15,4 +15,7 @@ absl::StatusOr<v1::CatalogManifest> ReadCatalogManifest(FileSystem& fs, const st
 // The same message gives the same bytes. INVALID_ARGUMENT if a name is not UTF-8.
 absl::StatusOr<std::string> FormatCatalogManifest(const v1::CatalogManifest& manifest);
 
+// The lowest version whose programs read this manifest rightly.
+uint32_t RequiredManifestVersion(const v1::CatalogManifest& manifest);
+
 }  // namespace doppel

@@ -6,11 +6,14 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/readers/record_parts.h"
 
 namespace doppel {
 namespace {
@@ -64,13 +67,21 @@ absl::StatusOr<SampleBytes> ReadRange(const std::string& path, uint64_t file_siz
 
 }  // namespace
 
-SourceFiles::SourceFiles(std::vector<v1::CatalogSource> sources) {
-  for (v1::CatalogSource& source : sources) slots_.emplace_back().source = std::move(source);
+SourceFiles::SourceFiles(std::vector<v1::CatalogSource> sources, const std::string& directory) {
+  std::error_code error;
+  const std::filesystem::path base = std::filesystem::absolute(directory, error);
+  for (v1::CatalogSource& source : sources) {
+    const std::filesystem::path path = source.path();
+    if (path.is_relative()) source.set_path((base / path).lexically_normal().string());
+    slots_.emplace_back().source = std::move(source);
+  }
 }
 
 std::string SourceFiles::Path(size_t index, absl::string_view key) const {
   const v1::CatalogSource& source = slots_[index].source;
-  if (source.kind() == v1::CatalogSource::KIND_DIRECTORY) return absl::StrCat(source.path(), "/", key);
+  if (source.kind() == v1::CatalogSource::KIND_DIRECTORY) {
+    return absl::StrCat(source.path(), source.path() == "/" ? "" : "/", key);
+  }
   return source.path();
 }
 
@@ -86,6 +97,40 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> SourceFiles::Map(const Slot& s
   return slot.file;
 }
 
+absl::StatusOr<SampleBytes> SourceFiles::JoinParts(const Slot& slot, uint64_t offset, uint32_t size) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const MappedFile> file, Map(slot));
+  absl::StatusOr<JoinedRecord> record = JoinRecordParts(file->data(), offset);
+  if (!record.ok() || record->payload.size() < size) {
+    return absl::DataLossError(
+        absl::StrCat(slot.source.path(), " at byte ", offset, ": ",
+                     record.ok() ? "the record is shorter than at its import" : record.status().message(),
+                     ": put the old file back, or import again"));
+  }
+  SampleBytes result;
+  auto bytes = std::make_shared<std::string>(std::move(record->payload));
+  result.data = absl::string_view(*bytes).substr(bytes->size() - size);
+  result.owner = std::move(bytes);
+  return result;
+}
+
+absl::StatusOr<MappedSource> SourceFiles::WholeFile(size_t index) const {
+  const Slot& slot = slots_[index];
+  if (slot.source.kind() != v1::CatalogSource::KIND_FILE) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(slot.source.path(), " is not one file of whole samples"));
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, Map(slot));
+  MappedSource source;
+  source.bytes = file->data();
+  source.path = slot.source.path();
+  if (slot.source.has_raw_pixels()) {
+    const v1::ImageShape& shape = slot.source.raw_pixels();
+    source.raw = {shape.height(), shape.width(), shape.channels()};
+  }
+  source.owner = std::move(file);
+  return source;
+}
+
 absl::StatusOr<SampleBytes> SourceFiles::Read(size_t index, absl::string_view key, uint64_t offset,
                                               uint32_t size) const {
   const Slot& slot = slots_[index];
@@ -96,6 +141,7 @@ absl::StatusOr<SampleBytes> SourceFiles::Read(size_t index, absl::string_view ke
                                             slot.source.path(), ", which has ", slot.source.size(),
                                             ": its tables are damaged, import again"));
   }
+  if (slot.source.kind() == v1::CatalogSource::KIND_RECORD_PARTS) return JoinParts(slot, offset, size);
   absl::StatusOr<std::shared_ptr<const MappedFile>> file = Map(slot);
   if (!file.ok()) {
     if (absl::IsDataLoss(file.status())) return file.status();

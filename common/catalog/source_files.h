@@ -21,12 +21,15 @@ namespace doppel {
 // DATA_LOSS. Thread-safe.
 class SourceFiles {
  public:
-  explicit SourceFiles(std::vector<v1::CatalogSource> sources);
+  // Relative paths are taken from `directory`.
+  SourceFiles(std::vector<v1::CatalogSource> sources, const std::string& directory);
 
   size_t size() const { return slots_.size(); }
   const v1::CatalogSource& source(size_t index) const { return slots_[index].source; }
   // The file that holds a sample.
   std::string Path(size_t index, absl::string_view key) const;
+  // FAILED_PRECONDITION unless the source is one file of whole samples.
+  absl::StatusOr<MappedSource> WholeFile(size_t index) const;
   absl::StatusOr<SampleBytes> Read(size_t index, absl::string_view key, uint64_t offset, uint32_t size) const;
 
  private:
@@ -36,6 +39,8 @@ class SourceFiles {
     mutable std::shared_ptr<const MappedFile> file ABSL_GUARDED_BY(mutex);
   };
   absl::StatusOr<std::shared_ptr<const MappedFile>> Map(const Slot& slot) const;
+  // The last `size` bytes of the record at `offset`.
+  absl::StatusOr<SampleBytes> JoinParts(const Slot& slot, uint64_t offset, uint32_t size) const;
 
   std::deque<Slot> slots_;
 };

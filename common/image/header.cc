@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/image/png.h"
@@ -87,6 +88,28 @@ absl::StatusOr<ImageHeader> ReadWebp(absl::string_view data) {
   return header;
 }
 
+// Binary PNM, 8 bits: numbers apart by blanks, comments from # to the end of the line.
+absl::StatusOr<ImageHeader> ReadPnm(absl::string_view data) {
+  ImageHeader header;
+  header.format = ImageFormat::kPnm;
+  uint64_t maximum = 0;
+  size_t at = 2;
+  for (uint64_t* number : {&header.width, &header.height, &maximum}) {
+    bool comment = false;
+    for (; at < data.size() && (comment || absl::ascii_isspace(data[at]) || data[at] == '#'); ++at)
+      comment = data[at] != '\n' && (comment || data[at] == '#');
+    for (; at < data.size() && absl::ascii_isdigit(data[at]) && *number < kMaxPixels; ++at)
+      *number = *number * 10 + static_cast<uint64_t>(data[at] - '0');
+  }
+  if (maximum == 0 || maximum > 255) return Bad("PNM: a broken header, or more than 8 bits");
+  const uint64_t pixel = data[1] == '6' ? 3 : 1;
+  if (header.width <= kMaxPixels && header.height <= kMaxPixels &&
+      (data.size() < at + 1 || header.width * header.height > (data.size() - at - 1) / pixel)) {
+    return Bad("PNM: truncated");
+  }
+  return header;
+}
+
 absl::StatusOr<ImageHeader> ReadAny(absl::string_view data) {
   if (IsPng(data)) {
     ASSIGN_OR_RETURN(const PngHeader png, ReadPngHeader(data));
@@ -95,7 +118,9 @@ absl::StatusOr<ImageHeader> ReadAny(absl::string_view data) {
   if (data.substr(0, 3) == "\xFF\xD8\xFF") return ReadJpeg(data);
   if (data.substr(0, 2) == "BM") return ReadBmp(data);
   if (data.substr(0, 4) == "RIFF" && data.size() >= 12 && data.substr(8, 4) == "WEBP") return ReadWebp(data);
-  return Bad(absl::StrCat("not an image: ", data.size(), " bytes that start like no PNG, JPEG, WebP or BMP"));
+  if (data.substr(0, 2) == "P5" || data.substr(0, 2) == "P6") return ReadPnm(data);
+  return Bad(
+      absl::StrCat("not an image: ", data.size(), " bytes that start like no PNG, JPEG, WebP, BMP or PNM"));
 }
 
 }  // namespace

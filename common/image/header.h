@@ -7,7 +7,7 @@
 
 namespace doppel {
 
-enum class ImageFormat { kPng, kJpeg, kBmp, kWebp };
+enum class ImageFormat { kPng, kJpeg, kBmp, kWebp, kPnm };
 
 struct ImageHeader {
   ImageFormat format = ImageFormat::kPng;
@@ -19,8 +19,8 @@ struct ImageHeader {
 inline constexpr uint64_t kMaxPixels = uint64_t{64} << 20;
 
 // Format and size from the first bytes alone, nothing allocated. INVALID_ARGUMENT: not one of the formats,
-// cut off before the end of the header, a JPEG without its end marker (a reader would fill the rest with
-// grey), or more than kMaxPixels.
+// cut off before the end of the header (a PNM: of the pixels), a JPEG without its end marker (a reader would
+// fill the rest with grey), or more than kMaxPixels.
 absl::StatusOr<ImageHeader> ReadImageHeader(absl::string_view encoded);
 
 }  // namespace doppel

@@ -18,9 +18,9 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
-// Decodes PNG, JPEG, WebP or BMP to `channels` (1 or 3) at the file's own size (turned as EXIF says); alpha
-// is dropped. Errors: INVALID_ARGUMENT (not an image, damaged, cut off). Refuses, by header, images above 64
-// M pixels before allocating. Thread-safe.
+// Decodes PNG, JPEG, WebP, BMP or binary PNM to `channels` (1 or 3) at the file's own size (turned as EXIF
+// says); alpha is dropped. Errors: INVALID_ARGUMENT (not an image, damaged, cut off). Refuses, by header,
+// images above 64 M pixels before allocating. Thread-safe.
 absl::StatusOr<Image> DecodeImage(absl::string_view encoded, int channels);
 
 // Decodes and resizes (area when shrinking, bilinear when growing) straight into out[height * width *

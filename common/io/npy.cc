@@ -206,6 +206,13 @@ absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const 
 }
 
 absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const int64_t> shape,
+                      absl::Span<const double> values) {
+  return Write(fs, path, "<f8", shape,
+               {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)},
+               sizeof(double));
+}
+
+absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const int64_t> shape,
                       absl::Span<const int64_t> values) {
   return Write(fs, path, "<i8", shape,
                {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)},

@@ -27,6 +27,8 @@ absl::StatusOr<std::vector<int64_t>> NpyToInts(const NpyArray& array);
 absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const int64_t> shape,
                       absl::Span<const float> values);
 absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const int64_t> shape,
+                      absl::Span<const double> values);
+absl::Status WriteNpy(FileSystem& fs, const std::string& path, absl::Span<const int64_t> shape,
                       absl::Span<const int64_t> values);
 
 }  // namespace doppel

@@ -9,6 +9,11 @@
 namespace doppel {
 namespace {
 constexpr uint64_t kBarWidth = 40;
+constexpr size_t kShownSkips = 20;
+
+std::string Place(const SkippedRecord& skip) {
+  return skip.record.empty() ? skip.file : absl::StrCat(skip.file, ": ", skip.record);
+}
 }  // namespace
 
 std::vector<std::pair<std::string, uint64_t>> SamplesHistogram(const Catalog& catalog) {
@@ -47,6 +52,10 @@ std::string RenderCatalog(const Catalog& catalog, bool colour) {
     histogram.AddRow(
         {name, FormatCount(count), std::string((count * kBarWidth + largest - 1) / largest, '#')});
   }
+  const PixelShape raw = catalog.RawShape(0);
+  if (raw.bytes() > 0) {
+    absl::StrAppend(&text, "raw pixels   ", raw.height, "x", raw.width, ", ", raw.channels, " channels\n");
+  }
   absl::StrAppend(&text, "\n", splits.Render(colour), "\n", histogram.Render(colour));
   return text;
 }
@@ -56,6 +65,10 @@ std::string CatalogJson(const Catalog& catalog) {
       {"catalog", catalog.directory()},         {"fingerprint", catalog.fingerprint()},
       {"identities", catalog.num_identities()}, {"samples", catalog.num_samples()},
       {"splits", nlohmann::json::array()},      {"samples_per_identity", nlohmann::json::array()}};
+  const PixelShape raw = catalog.RawShape(0);
+  if (raw.bytes() > 0) {
+    json["raw_pixels"] = {{"height", raw.height}, {"width", raw.width}, {"channels", raw.channels}};
+  }
   for (const CatalogSplitInfo& split : catalog.splits()) {
     json["splits"].push_back(
         {{"name", split.name}, {"identities", split.identities}, {"samples", split.samples}});
@@ -64,6 +77,39 @@ std::string CatalogJson(const Catalog& catalog) {
     json["samples_per_identity"].push_back({{"samples", name}, {"identities", count}});
   }
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string RenderSkipped(const std::vector<SkippedRecord>& skipped,
+                          const std::map<std::string, uint64_t>& by_reason, const std::string& catalog,
+                          bool colour) {
+  if (skipped.empty()) return "";
+  std::string text = "\nleft out\n";
+  for (const auto& [reason, count] : by_reason) {
+    absl::StrAppend(&text, "  ", FormatCount(count), " ", reason, "\n");
+  }
+  Table table({{"RECORD"}, {"REASON"}, {"DETAIL"}});
+  for (size_t i = 0; i < skipped.size() && i < kShownSkips; ++i) {
+    table.AddRow({Place(skipped[i]), skipped[i].reason, skipped[i].detail});
+  }
+  absl::StrAppend(&text, "\n", table.Render(colour));
+  if (skipped.size() > kShownSkips) {
+    absl::StrAppend(&text, "… and ", FormatCount(skipped.size() - kShownSkips), " more: all of them are in ",
+                    catalog, "/skipped.jsonl\n");
+  }
+  return text;
+}
+
+std::string SkippedJson(const std::vector<SkippedRecord>& skipped,
+                        const std::map<std::string, uint64_t>& by_reason) {
+  nlohmann::ordered_json json = {
+      {"count", skipped.size()}, {"by_reason", nlohmann::json::object()}, {"first", nlohmann::json::array()}};
+  for (const auto& [reason, count] : by_reason) json["by_reason"][reason] = count;
+  for (size_t i = 0; i < skipped.size() && i < kShownSkips; ++i) {
+    const SkippedRecord& skip = skipped[i];
+    json["first"].push_back(
+        {{"file", skip.file}, {"record", skip.record}, {"reason", skip.reason}, {"detail", skip.detail}});
+  }
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace doppel

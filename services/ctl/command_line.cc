@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "services/ctl/catalog_commands.h"
 #include "services/ctl/console.h"
 #include "services/ctl/interrupt.h"
@@ -28,6 +29,7 @@ struct Flags {
   bool dry_run = false;
   ImportOptions import;
   InspectOptions inspect;
+  PackCommandOptions pack;
   ReclusterOptions recluster;
   std::string model;
   bool no_wait = false;
@@ -49,6 +51,7 @@ class CommandLine {
         "`doppel COMMAND --help` shows examples. NO_COLOR turns colours off.");
     AddImport();
     AddInspect();
+    AddPack();
     AddRecluster();
     AddGenerations();
     AddOperations();
@@ -70,15 +73,15 @@ class CommandLine {
   }
 
  private:
-  CLI::App* Add(const std::string& name, const std::string& description, const std::string& examples,
-                Run run) {
+  CLI::App* Add(const std::string& name, const std::string& description, const std::string& examples, Run run,
+                const std::string& format_flags = "-o,--output") {
     CLI::App* command = app_.add_subcommand(name, description);
     command->footer("Examples:\n" + examples);
     const std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
                                                          {"wide", OutputFormat::kWide},
                                                          {"json", OutputFormat::kJson},
                                                          {"yaml", OutputFormat::kYaml}};
-    command->add_option("-o,--output", flags_.output, "table, wide, json or yaml")
+    command->add_option(format_flags, flags_.output, "table, wide, json or yaml")
         ->transform(CLI::CheckedTransformer(formats).description(""))
         ->option_text("FORMAT [table]");
     command->callback([this, name, run = std::move(run)] {
@@ -113,6 +116,7 @@ class CommandLine {
 
   void AddImport();
   void AddInspect();
+  void AddPack();
   void AddRecluster();
   void AddGenerations();
   void AddOperations();
@@ -131,15 +135,29 @@ void CommandLine::AddImport() {
       Add("import", "Import images into a catalog",
           "  doppel import webdataset /data/glyphs --catalog /data/glyphs.catalog\n"
           "  doppel import webdataset '/data/x-{000000..000146}.tar' --catalog x.catalog --strict\n"
-          "  doppel import imagefolder ~/faces --catalog faces.catalog -o json",
+          "  doppel import imagefolder ~/faces --catalog faces.catalog -o json\n"
+          "  doppel import market1501 ~/Market-1501-v15.09.15 --catalog market.catalog\n"
+          "  doppel import csv ~/sop/df.csv --root ~/sop --catalog sop.catalog\n"
+          "  doppel import recordio ~/faces_emore/train.rec --catalog ms1m.catalog\n"
+          "  doppel import auto ~/lfw --catalog lfw.catalog --dry-run",
           [this](const Console& console) {
             flags_.import.dry_run = flags_.dry_run;
             return RunImport(flags_.import, console);
           });
-  command->add_option("format", flags_.import.format, "webdataset, imagefolder or auto")
+  command->add_option("format", flags_.import.format, absl::StrJoin(DatasetFormats(), ", "))
       ->required()
-      ->check(CLI::IsMember({"webdataset", "imagefolder", "auto"}).description(""));
-  command->add_option("path", flags_.import.path, "Folder, tar file, or pattern of tar files")->required();
+      ->check(CLI::IsMember(DatasetFormats()).description(""));
+  command
+      ->add_option("path", flags_.import.path,
+                   "Folder; tar file, or pattern of them; .csv; .rec (its .idx beside it)")
+      ->required();
+  command->add_option("--root", flags_.import.root, "csv: the folder that relative paths start from")
+      ->option_text("DIR [the CSV file's]");
+  command->add_flag("--follow-links", flags_.import.follow_links,
+                    "Take links that lead out of the data's folder as well");
+  command->add_flag_function(
+      "--no-resume", [this](int64_t) { flags_.import.resume = false; },
+      "Read everything again, whatever an import that was cut off has read already");
   command->add_option("--catalog", flags_.import.catalog, "Directory to write")
       ->required()
       ->option_text("DIR REQUIRED");
@@ -165,6 +183,34 @@ void CommandLine::AddInspect() {
   command->add_flag("--verify", flags_.inspect.verify,
                     "Check the tables and every sample against their checksums");
   command->add_option("--threads", flags_.inspect.threads, "Threads that verify")
+      ->check(CLI::Range(1, 1024).description(""))
+      ->option_text("N [2]");
+}
+
+void CommandLine::AddPack() {
+  CLI::App* command = Add(
+      "pack", "Copy a catalog's images into tar shards, an identity's side by side",
+      "  doppel pack --catalog faces.catalog --output /fast/faces\n"
+      "  doppel pack --catalog faces.catalog --output /fast/faces112 --raw 112x112 --channels 3",
+      [this](const Console& console) { return RunPack(flags_.pack, console); }, "-o");
+  PackCommandOptions& pack = flags_.pack;
+  command->add_option("--catalog", pack.catalog, "Catalog to read")->required()->option_text("DIR REQUIRED");
+  command->add_option("--output", pack.output, "Directory to write: shards, and a catalog of them")
+      ->required()
+      ->option_text("DIR REQUIRED");
+  CLI::Option* raw = command->add_option("--raw", pack.raw, "Decode to pixels of this size, once and for all")
+                         ->option_text("HEIGHTxWIDTH [the images as they are]");
+  command->add_option("--channels", pack.channels, "1 (grey) or 3 (RGB)")
+      ->needs(raw)
+      ->check(CLI::IsMember({1, 3}).description(""))
+      ->option_text("N REQUIRED with --raw");
+  command->add_option("--shard-size", pack.shard_bytes, "Bytes of a shard to aim for")
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->option_text("SIZE [1GiB]");
+  command->add_flag("--skip-damaged", pack.skip_damaged,
+                    "Leave out samples that cannot be read or decoded, instead of failing");
+  command->add_flag("--force", pack.force, "Replace another catalog");
+  command->add_option("--threads", pack.threads, "Samples read and decoded side by side")
       ->check(CLI::Range(1, 1024).description(""))
       ->option_text("N [2]");
 }

@@ -1,99 +1,106 @@
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog_builder.h"
+#include "common/catalog/catalog_lock.h"
 #include "services/ctl/catalog_commands.h"
 #include "services/ctl/table.h"
 
 namespace doppel {
 namespace {
 
-constexpr size_t kShownSkips = 20;
+struct Taken {
+  CatalogBuildSummary summary;
+  std::string format;
+  std::string guess;  // why "auto" took this format; empty: it was named
+  std::vector<std::string> notes;
+};
 
-std::string Place(const SkippedRecord& skip) {
-  return skip.record.empty() ? skip.file : absl::StrCat(skip.file, ": ", skip.record);
-}
-
-std::string RenderSkipped(const CatalogBuildSummary& summary, const std::string& catalog, bool colour) {
-  if (summary.skipped.empty()) return "";
-  std::string text = "\nleft out\n";
-  for (const auto& [reason, count] : summary.skipped_by_reason) {
-    absl::StrAppend(&text, "  ", FormatCount(count), " ", reason, "\n");
-  }
-  Table table({{"RECORD"}, {"REASON"}, {"DETAIL"}});
-  for (size_t i = 0; i < summary.skipped.size() && i < kShownSkips; ++i) {
-    table.AddRow({Place(summary.skipped[i]), summary.skipped[i].reason, summary.skipped[i].detail});
-  }
-  absl::StrAppend(&text, "\n", table.Render(colour));
-  if (summary.skipped.size() > kShownSkips) {
-    absl::StrAppend(&text, "… and ", FormatCount(summary.skipped.size() - kShownSkips),
-                    " more: all of them are in ", catalog, "/skipped.jsonl\n");
-  }
-  return text;
-}
-
-std::string SummaryJson(const CatalogBuildSummary& summary, nlohmann::ordered_json json, bool dry_run) {
-  nlohmann::ordered_json skipped = {{"count", summary.skipped.size()},
-                                    {"by_reason", nlohmann::json::object()},
-                                    {"first", nlohmann::json::array()}};
-  for (const auto& [reason, count] : summary.skipped_by_reason) skipped["by_reason"][reason] = count;
-  for (size_t i = 0; i < summary.skipped.size() && i < kShownSkips; ++i) {
-    const SkippedRecord& skip = summary.skipped[i];
-    skipped["first"].push_back(
-        {{"file", skip.file}, {"record", skip.record}, {"reason", skip.reason}, {"detail", skip.detail}});
-  }
-  json["format"] = summary.manifest.format();
-  json["skipped"] = skipped;
+std::string SummaryJson(const Taken& taken, nlohmann::ordered_json json, bool dry_run) {
+  const CatalogBuildSummary& summary = taken.summary;
+  json["format"] = taken.format;
+  json["guessed"] = taken.guess;
+  json["notes"] = taken.notes;
+  json["skipped"] = nlohmann::ordered_json::parse(SkippedJson(summary.skipped, summary.skipped_by_reason));
   json["unchanged"] = summary.unchanged;
   json["dry_run"] = dry_run;
+  json["resumed_parts"] = summary.resumed_parts;
   json["seconds"] = summary.seconds;
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string RenderTaken(const Taken& taken) {
+  std::string text;
+  if (!taken.guess.empty())
+    absl::StrAppend(&text, "\nformat: ", taken.format, ", because ", taken.guess, "\n");
+  for (const std::string& note : taken.notes) absl::StrAppend(&text, "note: ", note, "\n");
+  return text;
+}
+
 // Nothing was written: what the manifest alone tells.
-absl::Status PrintDryRun(const CatalogBuildSummary& summary, const ImportOptions& options,
-                         const Console& console) {
+absl::Status PrintDryRun(const Taken& taken, const ImportOptions& options, const Console& console) {
+  const CatalogBuildSummary& summary = taken.summary;
   if (console.structured()) {
     const nlohmann::ordered_json json = {{"catalog", options.catalog},
                                          {"fingerprint", summary.manifest.fingerprint()},
                                          {"identities", summary.manifest.identities()},
                                          {"samples", summary.manifest.samples()}};
-    return PrintJson(console, SummaryJson(summary, json, true));
+    return PrintJson(console, SummaryJson(taken, json, true));
   }
   console.out << RenderFields({{"would write", options.catalog},
                                {"fingerprint", summary.manifest.fingerprint()},
                                {"identities", FormatCount(summary.manifest.identities())},
                                {"samples", FormatCount(summary.manifest.samples())}})
-              << RenderSkipped(summary, options.catalog, console.colour);
+              << RenderTaken(taken)
+              << RenderSkipped(summary.skipped, summary.skipped_by_reason, options.catalog, console.colour);
   return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status RunImport(const ImportOptions& options, const Console& console) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<DatasetReader> dataset, OpenDataset(options.format, options.path));
+  Taken taken;
+  taken.format = options.format;
+  if (options.format == "auto") {
+    ASSIGN_OR_RETURN(GuessedFormat guessed, GuessFormat(options.path));
+    taken.format = std::move(guessed.format);
+    taken.guess = std::move(guessed.reason);
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<DatasetReader> dataset,
+                   OpenDataset(taken.format, options.path, {options.root, options.follow_links}));
+  taken.notes = dataset->notes();
   CatalogBuildOptions build;
   build.strict = options.strict;
   build.force = options.force;
   build.dry_run = options.dry_run;
+  build.resume = options.resume;
   build.threads = options.threads;
   build.quiet = console.quiet;
-  ASSIGN_OR_RETURN(const CatalogBuildSummary summary, BuildCatalog(*dataset, options.catalog, build));
-  if (options.dry_run) return PrintDryRun(summary, options, console);
+  std::unique_ptr<CatalogLock> lock;
+  if (!options.dry_run) {
+    ASSIGN_OR_RETURN(lock, CatalogLock::Take(options.catalog));
+  }
+  ASSIGN_OR_RETURN(taken.summary, BuildCatalog(*dataset, options.catalog, build));
+  if (options.dry_run) return PrintDryRun(taken, options, console);
   ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, Catalog::Open(options.catalog));
+  const CatalogBuildSummary& summary = taken.summary;
   if (console.structured()) {
     return PrintJson(console,
-                     SummaryJson(summary, nlohmann::ordered_json::parse(CatalogJson(*catalog)), false));
+                     SummaryJson(taken, nlohmann::ordered_json::parse(CatalogJson(*catalog)), false));
   }
-  console.out << RenderCatalog(*catalog, console.colour)
-              << RenderSkipped(summary, options.catalog, console.colour)
-              << (summary.unchanged ? "\nThe catalog holds this data already: nothing was written."
+  console.out << RenderCatalog(*catalog, console.colour) << RenderTaken(taken)
+              << RenderSkipped(summary.skipped, summary.skipped_by_reason, options.catalog, console.colour);
+  if (summary.resumed_parts > 0) {
+    console.out << "\nWent on where an import was cut off: " << FormatCount(summary.resumed_parts) << " of "
+                << FormatCount(dataset->num_parts()) << " parts were read already.\n";
+  }
+  console.out << (summary.unchanged ? "\nThe catalog holds this data already: nothing was written."
                                     : "\nImported ")
-              << (summary.unchanged ? "" : dataset->format())
-              << absl::StrFormat(" (%.1f s)\n", summary.seconds);
+              << (summary.unchanged ? "" : taken.format) << absl::StrFormat(" (%.1f s)\n", summary.seconds);
   return absl::OkStatus();
 }
 

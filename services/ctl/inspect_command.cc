@@ -87,6 +87,7 @@ nlohmann::ordered_json IdentityJson(const Catalog& catalog, uint64_t identity) {
     json["samples"].push_back({{"sample", s},
                                {"key", std::string(catalog.SampleKey(s))},
                                {"path", catalog.SamplePath(s)},
+                               {"contiguous", catalog.Contiguous(s)},
                                {"offset", record.offset},
                                {"size", record.size},
                                {"crc32c", absl::StrFormat("%08x", record.crc32c)}});

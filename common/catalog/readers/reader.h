@@ -51,7 +51,7 @@ class SampleReader {
 class DatasetReader {
  public:
   virtual ~DatasetReader() = default;
-  // "webdataset", "imagefolder".
+  // "webdataset", "imagefolder", …
   virtual std::string format() const = 0;
   // Absolute paths; SampleEntry::source points here.
   virtual const std::vector<v1::CatalogSource>& sources() const = 0;
@@ -60,11 +60,37 @@ class DatasetReader {
   // For the progress bar: "folders" or "KB", and how many of them.
   virtual std::string work_unit() const = 0;
   virtual uint64_t total_work() const = 0;
+  // What people should know of how the data was taken, for the summary.
+  virtual std::vector<std::string> notes() const { return {}; }
+  // Names a part and the state of what it is read from: with the same stamp the part gives the same items, so
+  // what an earlier import has read of it holds.
+  virtual std::string PartStamp(size_t part) const = 0;
 };
 
-// format: "webdataset", "imagefolder", or "auto" (tar files → webdataset, folders of folders → imagefolder).
-// INVALID_ARGUMENT names the formats there are; NOT_FOUND names the path.
-absl::StatusOr<std::unique_ptr<DatasetReader>> OpenDataset(absl::string_view format, const std::string& path);
+struct DatasetOptions {
+  // csv: the folder that relative paths start from, and that no path may leave. Empty: the CSV file's own.
+  std::string root;
+  // Formats of single files: take links that lead out of the data set's folder.
+  bool follow_links = false;
+};
+
+// "webdataset", "imagefolder", "market1501", "lfw", "csv", "recordio", "auto".
+std::vector<std::string> DatasetFormats();
+
+struct GuessedFormat {
+  std::string format;
+  std::string reason;  // "PATH holds *.tar files"
+};
+// By the names of what is there, the first bytes of a single file, and no more. NOT_FOUND: no such path.
+absl::StatusOr<GuessedFormat> GuessFormat(const std::string& path);
+
+// `format`: one of DatasetFormats; "auto" is GuessFormat. INVALID_ARGUMENT names the formats there are;
+// NOT_FOUND names the path.
+absl::StatusOr<std::unique_ptr<DatasetReader>> OpenDataset(absl::string_view format, const std::string& path,
+                                                           const DatasetOptions& options = {});
+
+// "path|size|time of change" of a file or folder, for PartStamp; the path alone if there is none.
+std::string FileStamp(const std::string& path);
 
 // Lower-case extension (no dot) of an image file that we import: png jpg jpeg webp bmp ppm pgm.
 bool IsImageExtension(absl::string_view extension);

@@ -18,7 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status_macros.h"
-#include "common/catalog/readers/image_check.h"
+#include "common/catalog/readers/image_file.h"
 #include "common/catalog/readers/tar_walker.h"
 #include "common/io/crc32c.h"
 #include "common/io/mapped_file.h"
@@ -225,9 +225,9 @@ ReaderItem ShardReader::ReadGroup(const Group& group) const {
   SampleEntry entry;
   SkippedRecord skip;
   if (!ReadMetadata(group, &entry, &skip)) return skip;
-  const absl::Status status = CheckImage(Bytes(*image));
-  if (!status.ok())
-    return Skip(group.key, "corrupt image", absl::StrCat(image->name, ": ", status.message()));
+  const ImageVerdict verdict = JudgeImage(Bytes(*image));
+  if (!verdict.reason.empty())
+    return Skip(group.key, verdict.reason, absl::StrCat(image->name, ": ", verdict.detail));
   entry.key = group.key;
   entry.source = source_;
   entry.offset = image->offset;
@@ -250,6 +250,7 @@ class WebDataset : public DatasetReader {
   }
   std::string work_unit() const override { return "KB"; }
   uint64_t total_work() const override { return total_; }
+  std::string PartStamp(size_t part) const override { return FileStamp(shards_[part].path()); }
 
  private:
   const std::vector<v1::CatalogSource> shards_;

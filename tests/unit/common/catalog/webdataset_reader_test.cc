@@ -211,7 +211,7 @@ TEST_F(WebDatasetTest, AutoTellsShardsFromFolders) {
   EXPECT_EQ((*OpenDataset("auto", dir_ / "w"))->format(), "webdataset");
   EXPECT_EQ((*OpenDataset("auto", dir_ / "w/s.tar"))->format(), "webdataset");
   EXPECT_EQ((*OpenDataset("auto", dir_ / "f"))->format(), "imagefolder");
-  EXPECT_EQ(OpenDataset("csv", dir_ / "f").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(OpenDataset("parquet", dir_ / "f").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

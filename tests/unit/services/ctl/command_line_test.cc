@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "common/image/image.h"
 #include "tests/support/catalog_fixture.h"
 #include "tests/unit/services/ctl/fake_miner.h"
 
@@ -36,7 +37,7 @@ class CommandLineTest : public ::testing::Test {
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithExamples) {
   for (const char* command : {"import", "inspect", "recluster", "generations", "generation", "activate",
-                              "operations", "cancel", "status", "report"}) {
+                              "operations", "cancel", "status", "report", "pack"}) {
     EXPECT_EQ(Run({command, "--help"}), 0) << command;
     EXPECT_THAT(out_.str(), HasSubstr(absl::StrCat("  doppel ", command))) << command;
     EXPECT_THAT(out_.str(), HasSubstr("--output")) << command;
@@ -51,7 +52,7 @@ TEST_F(CommandLineTest, WrongUsageIsTwoAndGoesToStderr) {
   EXPECT_EQ(Run({"recluster", "--model", "m", "--subspaces", "99999999999"}), 2);
   EXPECT_EQ(Run({"recluster", "--model", "m", "--subspaces", "-1"}), 2);
   EXPECT_EQ(Run({"activate", "0"}), 2);
-  EXPECT_EQ(Run({"import", "csv", "path", "--catalog", "c"}), 2);
+  EXPECT_EQ(Run({"import", "parquet", "path", "--catalog", "c"}), 2);
   EXPECT_EQ(Run({"status", "-o", "xml"}), 2);
   EXPECT_EQ(out_.str(), "");
   EXPECT_NE(err_.str(), "");
@@ -119,6 +120,44 @@ TEST_F(CommandLineTest, ReportNeedsNamedRunsAndBothHalvesOfTheLookalikes) {
   EXPECT_THAT(err_.str(), HasSubstr("NAME=DIR"));
   EXPECT_EQ(Run({"report", "--html", "/nonexistent/r.html", "--catalog", "c"}), 2);
   EXPECT_EQ(Run({"report", "--html", "/nonexistent/r.html", "--run", "x=/nonexistent"}), 1);
+}
+
+TEST_F(CommandLineTest, PackRewritesACatalogAsItIsOrAsPixels) {
+  const doppel::testing::CatalogFixture fixture;
+  const std::string from = fixture.directory(), to = fixture.temp() + "/packed",
+                    raw = fixture.temp() + "/raw";
+  ASSERT_EQ(Run({"pack", "--catalog", from.c_str(), "--output", to.c_str(), "--shard-size", "20KB"}), 0)
+      << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr(fixture.catalog()->fingerprint()));
+  EXPECT_EQ(Run({"pack", "--catalog", from.c_str(), "--output", to.c_str()}), 3);
+  EXPECT_EQ(Run({"pack", "--catalog", from.c_str(), "--output", raw.c_str(), "--raw", "24x24"}), 2);
+  EXPECT_EQ(Run({"pack", "--catalog", from.c_str(), "--output", raw.c_str(), "--channels", "1"}), 2);
+  EXPECT_EQ(
+      Run({"pack", "--catalog", from.c_str(), "--output", raw.c_str(), "--raw", "24", "--channels", "1"}), 2);
+  ASSERT_EQ(
+      Run({"pack", "--catalog", from.c_str(), "--output", raw.c_str(), "--raw", "24x20", "--channels", "3"}),
+      0)
+      << err_.str();
+  const auto packed = Catalog::Open(raw);
+  ASSERT_TRUE(packed.ok());
+  // What the server sends without decoding is what decoding gives.
+  std::string direct(24 * 20 * 3, '\0'), decoded = direct;
+  const auto bytes = (*packed)->ReadChecked(2);
+  ASSERT_TRUE(
+      DecodeImageInto(fixture.catalog()->Read(2)->data, 24, 20, 3, reinterpret_cast<uint8_t*>(direct.data()))
+          .ok());
+  EXPECT_EQ(RawPixels(bytes->data, (*packed)->RawShape(2)), direct);
+  ASSERT_TRUE(DecodeImageInto(bytes->data, 24, 20, 3, reinterpret_cast<uint8_t*>(decoded.data())).ok());
+  EXPECT_EQ(decoded, direct);
+  for (size_t size = 0; size < bytes->data.size(); size += 7) {
+    EXPECT_FALSE(DecodeImage(bytes->data.substr(0, size), 3).ok());
+  }
+  // A packed catalog may be packed again, to another size.
+  const std::string smaller = fixture.temp() + "/smaller";
+  EXPECT_EQ(
+      Run({"pack", "--catalog", raw.c_str(), "--output", smaller.c_str(), "--raw", "8x8", "--channels", "1"}),
+      0)
+      << err_.str();
 }
 
 TEST_F(CommandLineTest, ImportAndInspect) {
