@@ -29,7 +29,11 @@ enum Draw : uint64_t {
   kEraseAspect,
   kEraseX,
   kEraseY,
-  kEraseGrey
+  kEraseGrey,
+  kSaturation,
+  kHue,
+  kCropX,
+  kCropY
 };
 
 double Symmetric(const Philox& random, Draw draw, double half_width) {
@@ -37,16 +41,19 @@ double Symmetric(const Philox& random, Draw draw, double half_width) {
 }
 
 bool HasGeometry(const AugmentOptions& o) {
-  return o.rotate_degrees != 0 || o.scale != 0 || o.shear != 0 || o.translate != 0;
+  return o.rotate_degrees != 0 || o.scale != 0 || o.shear != 0 || o.translate != 0 || o.crop != 0;
 }
 
 // Output pixel → input pixel, about the centre.
 cv::Matx23d DrawWarp(const AugmentOptions& o, const Philox& random, int height, int width) {
   const double angle = Symmetric(random, kRotate, o.rotate_degrees) * CV_PI / 180;
-  const double zoom = 1 / std::max(0.05, 1 + Symmetric(random, kScale, o.scale));
+  const double enlarged = 1 + std::max(0.0, o.crop);
+  const double zoom = 1 / (std::max(0.05, 1 + Symmetric(random, kScale, o.scale)) * enlarged);
   const double shear = Symmetric(random, kShear, o.shear);
-  const double dx = Symmetric(random, kTranslateX, o.translate) * width;
-  const double dy = Symmetric(random, kTranslateY, o.translate) * height;
+  // The window keeps within the image: what enlarging cuts off is what it may move by.
+  const double room = (1 - 1 / enlarged) / 2;
+  const double dx = (Symmetric(random, kTranslateX, o.translate) + Symmetric(random, kCropX, room)) * width;
+  const double dy = (Symmetric(random, kTranslateY, o.translate) + Symmetric(random, kCropY, room)) * height;
   const double c = std::cos(angle) * zoom, s = std::sin(angle) * zoom;
   const double a = c, b = c * shear - s, d = s, e = s * shear + c;
   const double cx = (width - 1) / 2.0, cy = (height - 1) / 2.0;
@@ -63,6 +70,17 @@ void Tone(const AugmentOptions& o, const Philox& random, cv::Mat& mat) {
   }
   const size_t n = mat.total() * mat.elemSize();
   for (size_t i = 0; i < n; ++i) mat.data[i] = table[mat.data[i]];
+}
+
+// Turns and stretches the chroma plane of YIQ: one matrix for both.
+void Colour(const AugmentOptions& o, const Philox& random, cv::Mat& mat) {
+  const double strength = std::max(0.0, 1 + Symmetric(random, kSaturation, o.saturation));
+  const double angle = Symmetric(random, kHue, o.hue) * 2 * CV_PI;
+  const double c = strength * std::cos(angle), s = strength * std::sin(angle);
+  const cv::Matx33d to_yiq(0.299, 0.587, 0.114, 0.595716, -0.274453, -0.321263, 0.211456, -0.522591,
+                           0.311135);
+  const cv::Matx33d turn(1, 0, 0, 0, c, -s, 0, s, c);
+  cv::transform(mat, mat, to_yiq.inv() * turn * to_yiq);
 }
 
 void Erase(const Philox& random, cv::Mat& mat) {
@@ -83,6 +101,7 @@ void AugmentMat(const AugmentOptions& o, const Philox& random, cv::Mat& mat) {
   }
   if (o.flip_probability > 0 && random.Uniform(kFlip) < o.flip_probability) cv::flip(mat, mat, 1);
   if (o.brightness != 0 || o.contrast != 0) Tone(o, random, mat);
+  if (mat.channels() == 3 && (o.saturation != 0 || o.hue != 0)) Colour(o, random, mat);
   if (o.erase_probability > 0 && random.Uniform(kErase) < o.erase_probability) Erase(random, mat);
 }
 
@@ -90,7 +109,7 @@ void AugmentMat(const AugmentOptions& o, const Philox& random, cv::Mat& mat) {
 
 bool AugmentOptions::none() const {
   return !HasGeometry(*this) && flip_probability == 0 && brightness == 0 && contrast == 0 &&
-         erase_probability == 0;
+         saturation == 0 && hue == 0 && erase_probability == 0;
 }
 
 AugmentOptions MildAffineAugmentation() {

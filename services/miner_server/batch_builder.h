@@ -3,6 +3,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -10,6 +11,9 @@
 #include "doppel/v1/batches.pb.h"
 #include "miner/generation/generation.h"
 #include "miner/planning/plan.h"
+#include "services/miner_server/buffer_pool.h"
+#include "services/miner_server/shard_table.h"
+#include "services/miner_server/wire_sample.h"
 
 namespace doppel {
 
@@ -34,11 +38,27 @@ struct WireBatch {
   uint64_t samples = 0;  // P * K
 };
 
-// The bytes of one batch: a pure function of the arguments, `decode_threads` and `borrow_bytes` aside.
-// `spec.image` must be complete for DECODED. `generation` may be null. Errors name the sample that cannot be
-// read or decoded.
-absl::StatusOr<WireBatch> BuildBatch(const Catalog& catalog, const Generation* generation,
-                                     const v1::StreamSpec& spec, const PlannedBatch& planned,
-                                     const BuildOptions& options);
+// Lays batches out as bytes. What is sent as it lies in the catalog goes into the message with one copy, or
+// with none. Thread-safe.
+class BatchBuilder {
+ public:
+  explicit BatchBuilder(std::shared_ptr<const Catalog> catalog)
+      : shards_(std::move(catalog)), pool_(BufferPool::Create()) {}
+
+  // The bytes of one batch: a pure function of the arguments, `decode_threads` and `borrow_bytes` aside.
+  // `spec.image` must be complete for DECODED. `generation` may be null. Errors name the sample that cannot
+  // be read or decoded; the bytes of DECODED samples are checked against their CRC32C.
+  absl::StatusOr<WireBatch> Build(const Generation* generation, const v1::StreamSpec& spec,
+                                  const PlannedBatch& planned, const BuildOptions& options);
+
+  // Has the kernel start reading what these samples need, in the order of the files. Costs a call per run of
+  // neighbouring samples: for cold files only.
+  void ReadAhead(const PlannedBatch& planned);
+
+ private:
+  ShardTable shards_;
+  WireSampleScratch scratch_;
+  const std::shared_ptr<BufferPool> pool_;
+};
 
 }  // namespace doppel

@@ -1,9 +1,13 @@
 #include "services/miner_server/batch_core.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/base/status_macros.h"
 #include "common/image/image.h"
 
@@ -13,6 +17,15 @@ namespace {
 constexpr uint32_t kMaxImageSide = 8192;
 constexpr uint64_t kMaxBatchPixels = uint64_t{1} << 30;
 constexpr size_t kCachedPlans = 8;
+// Once reading has waited for a disk, what comes next is read ahead for so long, and so far.
+constexpr absl::Duration kColdFor = absl::Seconds(2);
+constexpr uint64_t kReadAheadBatches = 4;
+
+// Of the calling thread: pages that had to be read from a disk.
+int64_t MajorFaults() {
+  rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_majflt : 0;
+}
 
 absl::Status Invalid(absl::string_view field, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
@@ -28,7 +41,7 @@ bool IsGrey(const Image& image) {
 }  // namespace
 
 BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits)
-    : miner_(std::move(miner)), catalog_(miner_->catalog()), limits_(limits) {}
+    : miner_(std::move(miner)), catalog_(miner_->catalog()), limits_(limits), builder_(catalog_) {}
 
 absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   const v1::PlanSpec& plan = spec.plan();
@@ -42,6 +55,15 @@ absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
     return Invalid("plan.identities_per_batch",
                    absl::StrCat("P * K = ", samples, " is more than this server's max_batch_samples = ",
                                 limits_.max_batch_samples));
+  }
+  const v1::WorkSharing& sharing = spec.sharing();
+  if (sharing.mode() == v1::WorkSharing::MODE_STATIC && sharing.shard() >= sharing.shards()) {
+    return Invalid("sharing.shard",
+                   absl::StrCat(sharing.shard(), " is not below sharing.shards = ", sharing.shards()));
+  }
+  if (!v1::WorkSharing::Mode_IsValid(sharing.mode())) {
+    return Invalid("sharing.mode", absl::StrCat("is ", static_cast<int>(sharing.mode()),
+                                                ": ask for INDEPENDENT, STATIC or DYNAMIC"));
   }
   switch (spec.payload()) {
     case v1::PAYLOAD_KIND_REFERENCE:
@@ -150,12 +172,28 @@ bool BatchCore::IsCurrent(const BoundStream& stream) const {
 }
 
 absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t cursor,
-                                           BatchEnvelope envelope) const {
+                                           BatchEnvelope envelope) {
   BuildOptions options;
   options.envelope = envelope;
   options.part_bytes = envelope == BatchEnvelope::kStreamBatches ? limits_.part_bytes : 0;
-  options.decode_threads = limits_.decode_threads;
-  return BuildBatch(*catalog_, stream.generation.get(), stream.spec, stream.plan->At(cursor), options);
+  // A stream has several batches in the making instead.
+  options.decode_threads = envelope == BatchEnvelope::kStreamBatches ? 1 : limits_.decode_threads;
+  options.borrow_bytes = limits_.borrow_bytes;
+  const PlannedBatch planned = stream.plan->At(cursor);
+  const bool reads = stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
+  if (reads) ReadAhead(stream, planned);
+  const int64_t faults = MajorFaults();
+  absl::StatusOr<WireBatch> batch = builder_.Build(stream.generation.get(), stream.spec, planned, options);
+  if (reads && MajorFaults() > faults) cold_until_ = absl::ToUnixNanos(absl::Now() + kColdFor);
+  return batch;
+}
+
+void BatchCore::ReadAhead(const BoundStream& stream, const PlannedBatch& planned) {
+  if (absl::ToUnixNanos(absl::Now()) >= cold_until_) return;
+  const v1::WorkSharing& sharing = stream.spec.sharing();
+  const uint64_t stride = sharing.mode() == v1::WorkSharing::MODE_STATIC ? sharing.shards() : 1;
+  builder_.ReadAhead(planned);
+  builder_.ReadAhead(stream.plan->At(planned.cursor + kReadAheadBatches * stride));
 }
 
 }  // namespace doppel

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -21,6 +22,7 @@ struct BatchLimits {
   uint32_t max_credits = 64;
   uint32_t max_batch_samples = 16384;  // P * K
   uint64_t part_bytes = uint64_t{2} << 20;
+  uint64_t borrow_bytes = 4096;
   int decode_threads = 1;
 };
 
@@ -46,12 +48,15 @@ class BatchCore {
   // False if the stream follows the active generation and that is another one by now. Cheap.
   bool IsCurrent(const BoundStream& stream) const;
 
-  absl::StatusOr<WireBatch> Build(const BoundStream& stream, uint64_t cursor, BatchEnvelope envelope) const;
+  // On the calling thread alone, unless it is for GetBatch.
+  absl::StatusOr<WireBatch> Build(const BoundStream& stream, uint64_t cursor, BatchEnvelope envelope);
 
   const BatchLimits& limits() const { return limits_; }
   const Catalog& catalog() const { return *catalog_; }
 
  private:
+  void ReadAhead(const BoundStream& stream, const PlannedBatch& planned);
+
   struct CachedPlan {
     std::string key;
     std::shared_ptr<const Plan> plan;
@@ -66,6 +71,8 @@ class BatchCore {
   const std::shared_ptr<Miner> miner_;
   const std::shared_ptr<const Catalog> catalog_;
   const BatchLimits limits_;
+  BatchBuilder builder_;
+  std::atomic<int64_t> cold_until_{0};  // Unix nanoseconds: files were not in memory a moment ago
 
   absl::Mutex mutex_;
   // Most recent first: unary calls would make a plan for every batch.

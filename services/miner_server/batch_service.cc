@@ -32,7 +32,10 @@ grpc::ServerUnaryReactor* BatchServiceImpl::GetBatch(grpc::CallbackServerContext
     reactor->Finish(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the request is not a GetBatchRequest"));
     return reactor;
   }
-  environment_.executor->Schedule([this, reactor, response, spec = parsed.spec()] {
+  Executor* const executor = parsed.spec().payload() == v1::PAYLOAD_KIND_DECODED
+                                 ? environment_.decode_executor
+                                 : environment_.executor;
+  executor->Schedule([this, reactor, response, spec = parsed.spec()] {
     absl::StatusOr<WireBatch> batch = BuildOne(*environment_.core, spec);
     if (batch.ok()) *response = batch->parts[0];
     reactor->Finish(ToGrpc(batch.status()));

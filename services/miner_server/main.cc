@@ -99,6 +99,7 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.max_batch_samples = config.max_batch_samples();
   options.part_bytes = config.part_bytes();
   options.http_port = config.http_port();
+  options.work_groups = config.state() + "/work_groups";
   return options;
 }
 

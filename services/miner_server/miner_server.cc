@@ -17,12 +17,14 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/status_macros.h"
+#include "common/io/file_system.h"
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/batch_service.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/http_endpoint.h"
 #include "services/miner_server/server_metrics.h"
 #include "services/miner_server/stream_registry.h"
+#include "services/miner_server/work_groups.h"
 
 namespace doppel {
 namespace {
@@ -44,6 +46,7 @@ BatchLimits LimitsOf(const MinerServerOptions& options) {
   limits.max_credits = options.max_credits;
   limits.max_batch_samples = options.max_batch_samples;
   limits.part_bytes = options.part_bytes;
+  limits.borrow_bytes = options.borrow_bytes;
   limits.decode_threads = options.batch_threads;
   return limits;
 }
@@ -98,8 +101,11 @@ class MinerServerImpl final : public MinerServer {
         metrics_(metrics_registry_),
         core_(miner_, LimitsOf(options_)),
         batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
+        decode_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         control_executor_(MakeThreadPool(kControlThreads)),
-        batches_({&core_, batch_executor_.get(), &streams_, &metrics_, incarnation_}),
+        work_groups_(PosixFileSystem(), options_.work_groups, control_executor_.get()),
+        batches_({&core_, batch_executor_.get(), decode_executor_.get(), &work_groups_, &streams_, &metrics_,
+                  incarnation_}),
         mining_(Control()),
         embedding_(Control()) {}
 
@@ -188,7 +194,9 @@ class MinerServerImpl final : public MinerServer {
   BatchCore core_;
   // Destroyed before what their work touches, and after the server.
   const std::unique_ptr<Executor> batch_executor_;
+  const std::unique_ptr<Executor> decode_executor_;
   const std::unique_ptr<Executor> control_executor_;
+  WorkGroups work_groups_;
   BatchServiceImpl batches_;
   MiningServiceImpl mining_;
   EmbeddingServiceImpl embedding_;

@@ -15,6 +15,9 @@ struct MinerServerOptions {
   uint32_t max_credits = 64;
   uint32_t max_batch_samples = 16384;  // P * K
   uint64_t part_bytes = uint64_t{2} << 20;
+  uint64_t borrow_bytes = 4096;  // samples from this size on are sent from where they lie
+  // Of the journals of dynamic work groups. Empty: there are none.
+  std::string work_groups;
   int http_port =
       -1;  // of /metrics, /livez, /readyz, on the host of `listen`; 0 picks a free one, negative: none
 };

@@ -2,6 +2,7 @@
 
 #include <grpcpp/impl/codegen/proto_utils.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,20 @@
 namespace doppel {
 namespace {
 
-WireBatch OpenedMessage(const BoundStream& stream, const Catalog& catalog, const std::string& incarnation) {
+constexpr double kDefaultLeaseSeconds = 60;
+constexpr double kMaxLeaseSeconds = 3600;
+// What a trainer has to say again when it comes back, until its group is there.
+constexpr size_t kMaxEarlyAcknowledgements = 65536;
+
+WireBatch ControlMessage(const v1::StreamBatchesResponse& response) {
+  const grpc::Slice slice(response.SerializeAsString());
+  WireBatch message;
+  message.parts.emplace_back(&slice, 1);
+  return message;
+}
+
+WireBatch OpenedMessage(const BoundStream& stream, const Catalog& catalog, const std::string& incarnation,
+                        const WorkGroup* group) {
   v1::StreamBatchesResponse response;
   v1::StreamOpened* opened = response.mutable_opened();
   opened->set_incarnation(incarnation);
@@ -23,10 +37,13 @@ WireBatch OpenedMessage(const BoundStream& stream, const Catalog& catalog, const
   opened->set_batches_per_epoch(coverage.batches_per_epoch);
   opened->set_identities_left_out(coverage.left_out);
   opened->set_left_out_reason(coverage.left_out_reason);
-  const grpc::Slice slice(response.SerializeAsString());
-  WireBatch message;
-  message.parts.emplace_back(&slice, 1);
-  return message;
+  if (group != nullptr) opened->set_acknowledged_below(group->acknowledged_below());
+  return ControlMessage(response);
+}
+
+absl::Duration LeaseOf(const v1::StreamSpec& spec) {
+  const double asked = spec.sharing().lease_seconds();
+  return absl::Seconds(asked > 0 ? std::min(asked, kMaxLeaseSeconds) : kDefaultLeaseSeconds);
 }
 
 }  // namespace
@@ -48,7 +65,7 @@ StreamReactor* StreamReactor::Start(const StreamEnvironment& environment, const 
 }
 
 StreamReactor::StreamReactor(const StreamEnvironment& environment, std::string peer)
-    : environment_(environment), peer_(std::move(peer)) {}
+    : environment_(environment), peer_(std::move(peer)), stream_id_(environment.work_groups->NewStreamId()) {}
 
 v1::StreamInfo StreamReactor::Info() const {
   absl::MutexLock lock(&mutex_);
@@ -110,6 +127,12 @@ absl::Status StreamReactor::HandleOpen(const v1::StreamSpec& spec) {
   }
   spec_ = spec;
   next_cursor_ = spec.cursor();
+  const v1::WorkSharing& sharing = spec.sharing();
+  if (sharing.mode() == v1::WorkSharing::MODE_STATIC && sharing.shard() < sharing.shards()) {
+    stride_ = sharing.shards();
+    next_cursor_ += (sharing.shard() + stride_ - spec.cursor() % stride_) % stride_;
+  }
+  next_to_build_ = next_cursor_;
   return absl::OkStatus();
 }
 
@@ -125,6 +148,21 @@ absl::Status StreamReactor::HandleCredits(uint32_t credits) {
 }
 
 absl::Status StreamReactor::HandleAcknowledgement(uint64_t cursor) {
+  if (spec_->sharing().mode() == v1::WorkSharing::MODE_DYNAMIC) {
+    if (group_ == nullptr) {
+      if (early_acknowledgements_.size() >= kMaxEarlyAcknowledgements) {
+        return absl::ResourceExhaustedError("acknowledge_cursor: too many before `opened`");
+      }
+      early_acknowledgements_.push_back(cursor);
+      return absl::OkStatus();
+    }
+    ++unanswered_;
+    return group_->Acknowledge(cursor,
+                               [weak = weak_from_this()](const absl::StatusOr<v1::Acknowledged>& answer) {
+                                 if (const std::shared_ptr<StreamReactor> self = weak.lock())
+                                   self->Confirm(answer);
+                               });
+  }
   if (cursor >= next_cursor_) {
     return absl::InvalidArgumentError(
         absl::StrCat("acknowledge_cursor: ", cursor, " was not sent yet: the next one is ", next_cursor_));
@@ -132,7 +170,7 @@ absl::Status StreamReactor::HandleAcknowledgement(uint64_t cursor) {
   // Batches of an earlier stream count there.
   const uint64_t first = acknowledged_.has_value() ? *acknowledged_ + 1 : spec_->cursor();
   if (cursor < first) return absl::OkStatus();
-  environment_.metrics->batches_acknowledged.Add(static_cast<double>(cursor - first + 1));
+  environment_.metrics->batches_acknowledged.Add(static_cast<double>((cursor - first) / stride_ + 1));
   acknowledged_ = cursor;
   return absl::OkStatus();
 }
@@ -162,13 +200,19 @@ void StreamReactor::OnCancel() {
 
 void StreamReactor::OnDone() {
   std::shared_ptr<StreamReactor> self;
+  std::shared_ptr<WorkGroup> group;
   {
     absl::MutexLock lock(&mutex_);
     self = std::move(self_);
-    ready_.reset();
+    slots_.clear();
+    answers_.clear();
     bound_.reset();
     sending_ = WireBatch();
+    // A trainer that was told that nothing is left still works on what it has; everybody else is dead.
+    if (!nothing_left_) group = group_;
+    finished_ = true;
   }
+  if (group != nullptr) group->Release(stream_id_);
   environment_.metrics->streams.Add(-1);
   environment_.registry->Remove(self);
 }
@@ -183,9 +227,7 @@ void StreamReactor::Advance() {
     if (sending_.parts.empty()) {
       const std::optional<grpc::Status> end = EndAtBorder();
       if (end.has_value()) return End(*end);
-      // Rebuilt below: what was built ahead is of a generation that is no longer the active one.
-      if (ready_.has_value() && !environment_.core->IsCurrent(*bound_)) ready_.reset();
-      if (ready_.has_value() && credits_ > 0) SendReadyBatch();
+      ChooseMessage();
     }
     if (!sending_.parts.empty()) {
       writing_ = true;
@@ -200,18 +242,33 @@ std::optional<grpc::Status> StreamReactor::EndAtBorder() const {
     return grpc::Status(grpc::StatusCode::UNAVAILABLE,
                         absl::StrCat("draining: reconnect and continue at cursor ", next_cursor_));
   }
-  if (ready_.has_value() && !ready_->ok()) return ToGrpc(ready_->status());
+  if (!slots_.empty() && slots_[0]->batch.has_value() && !slots_[0]->batch->ok()) {
+    return ToGrpc(slots_[0]->batch->status());
+  }
+  if (unanswered_ > 0 || !answers_.empty()) return std::nullopt;
+  if (nothing_left_ && slots_.empty()) return grpc::Status::OK;
   if (bound_ != nullptr && spec_->max_batches() > 0 && sent_ >= spec_->max_batches()) return grpc::Status::OK;
   if (half_closed_ && (!spec_.has_value() || (bound_ != nullptr && credits_ == 0))) return grpc::Status::OK;
   return std::nullopt;
 }
 
-void StreamReactor::SendReadyBatch() {
-  sending_ = *std::move(*ready_);
-  ready_.reset();
+void StreamReactor::ChooseMessage() {
   next_part_ = 0;
+  if (!answers_.empty()) {
+    sending_ = std::move(answers_.front());
+    answers_.pop_front();
+    return;
+  }
+  if (slots_.empty() || !slots_[0]->batch.has_value() || credits_ == 0) return;
+  const std::shared_ptr<Slot> slot = slots_[0];
+  if (!environment_.core->IsCurrent(*slot->bound)) {
+    slot->batch.reset();  // of a generation that is no longer the active one
+    return StartBuild(slot);
+  }
+  slots_.pop_front();
+  sending_ = *std::move(*slot->batch);
   --credits_;
-  ++next_cursor_;
+  next_cursor_ = slot->cursor + stride_;
   ++sent_;
 }
 
@@ -225,29 +282,114 @@ void StreamReactor::End(const grpc::Status& status) {
   Finish(status);
 }
 
-void StreamReactor::ScheduleWork() {
-  if (working_ || ready_.has_value() || !spec_.has_value()) return;
-  if (spec_->max_batches() > 0 && sent_ >= spec_->max_batches() && bound_ != nullptr) return;
-  working_ = true;
-  auto self = shared_from_this();
-  if (bound_ == nullptr) {
-    environment_.executor->Schedule([self, spec = *spec_] { self->BindStream(spec); });
-  } else {
-    environment_.executor->Schedule(
-        [self, bound = bound_, cursor = next_cursor_] { self->BuildNext(bound, cursor); });
+size_t StreamReactor::AheadLimit() const {
+  // Decoding takes long: one for every core, and one that waits.
+  const size_t ahead = bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED
+                           ? static_cast<size_t>(environment_.core->limits().decode_threads) + 1
+                           : 2;
+  // A leased batch is for sending, not for keeping.
+  const size_t covered = is_dynamic() ? credits_ : std::max<uint64_t>(1, credits_);
+  size_t limit = std::min(ahead, covered);
+  if (spec_->max_batches() > 0) limit = std::min<size_t>(limit, spec_->max_batches() - sent_);
+  return limit;
+}
+
+std::optional<uint64_t> StreamReactor::TakeCursor() {
+  if (!is_dynamic()) {
+    const uint64_t cursor = next_to_build_;
+    next_to_build_ += stride_;
+    return cursor;
   }
+  if (waiting_for_cursor_ || nothing_left_) return std::nullopt;
+  const WorkGroup::Lease lease =
+      group_->TakeLease(stream_id_, LeaseOf(*spec_), absl::Now(), [weak = weak_from_this()] {
+        if (const std::shared_ptr<StreamReactor> self = weak.lock()) self->WakeForCursor();
+      });
+  switch (lease.outcome) {
+    case WorkGroup::Outcome::kLeased:
+      return lease.cursor;
+    case WorkGroup::Outcome::kNothingLeft:
+      nothing_left_ = true;
+      break;
+    case WorkGroup::Outcome::kWait:
+      waiting_for_cursor_ = true;
+      environment_.work_groups->Look();
+      break;
+  }
+  return std::nullopt;
+}
+
+void StreamReactor::ScheduleWork() {
+  if (!spec_.has_value()) return;
+  if (bound_ == nullptr) {
+    if (binding_) return;
+    binding_ = true;
+    environment_.executor->Schedule([self = shared_from_this(), spec = *spec_] { self->BindStream(spec); });
+    return;
+  }
+  const bool had_some_left = !nothing_left_;
+  while (slots_.size() < AheadLimit()) {
+    const std::optional<uint64_t> cursor = TakeCursor();
+    if (!cursor.has_value()) break;
+    auto slot = std::make_shared<Slot>();
+    slot->cursor = *cursor;
+    slots_.push_back(slot);
+    StartBuild(slot);
+  }
+  if (nothing_left_ && had_some_left) Advance();
+}
+
+void StreamReactor::StartBuild(const std::shared_ptr<Slot>& slot) {
+  slot->bound = bound_;
+  Executor* const executor = bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED ? environment_.decode_executor
+                                                                                : environment_.executor;
+  executor->Schedule([self = shared_from_this(), slot, bound = bound_] { self->BuildSlot(slot, bound); });
+}
+
+void StreamReactor::WakeForCursor() {
+  absl::MutexLock lock(&mutex_);
+  waiting_for_cursor_ = false;
+  Advance();
+}
+
+void StreamReactor::Confirm(const absl::StatusOr<v1::Acknowledged>& answer) {
+  absl::MutexLock lock(&mutex_);
+  --unanswered_;
+  if (finished_) return;
+  if (answer.ok()) {
+    if (answer->first()) environment_.metrics->batches_acknowledged.Add();
+    v1::StreamBatchesResponse response;
+    *response.mutable_acknowledged() = *answer;
+    answers_.push_back(ControlMessage(response));
+  } else if (!failure_.has_value()) {
+    failure_ = ToGrpc(answer.status());
+  }
+  Advance();
 }
 
 void StreamReactor::BindStream(const v1::StreamSpec& spec) {
   absl::StatusOr<std::shared_ptr<const BoundStream>> bound = environment_.core->Bind(spec);
+  std::shared_ptr<WorkGroup> group;
+  if (bound.ok() && spec.sharing().mode() == v1::WorkSharing::MODE_DYNAMIC) {
+    absl::StatusOr<std::shared_ptr<WorkGroup>> joined = environment_.work_groups->Join(spec);
+    if (joined.ok()) {
+      group = *std::move(joined);
+    } else {
+      bound = joined.status();
+    }
+  }
   absl::MutexLock lock(&mutex_);
-  working_ = false;
   if (finished_) return;
   if (!bound.ok()) {
     if (!failure_.has_value()) failure_ = ToGrpc(bound.status());
   } else {
     bound_ = *std::move(bound);
-    sending_ = OpenedMessage(*bound_, environment_.core->catalog(), environment_.incarnation);
+    group_ = std::move(group);
+    for (const uint64_t cursor : std::exchange(early_acknowledgements_, {})) {
+      const absl::Status status = HandleAcknowledgement(cursor);
+      if (!status.ok() && !failure_.has_value()) failure_ = ToGrpc(status);
+    }
+    sending_ = OpenedMessage(*bound_, environment_.core->catalog(), environment_.incarnation, group_.get());
     DOPPEL_LOG(kInfo, "stream of ", spec.client_name().empty() ? peer_ : spec.client_name(), ": plan ",
                spec.plan().name(), ", generation ", bound_->generation_number(), ", from cursor ",
                spec.cursor());
@@ -255,20 +397,20 @@ void StreamReactor::BindStream(const v1::StreamSpec& spec) {
   Advance();
 }
 
-void StreamReactor::BuildNext(std::shared_ptr<const BoundStream> bound, uint64_t cursor) {
+void StreamReactor::BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr<const BoundStream> bound) {
   {
     absl::MutexLock lock(&mutex_);
-    if (finished_ || failure_.has_value()) {
-      working_ = false;
-      return;
-    }
+    if (finished_ || failure_.has_value()) return;
   }
-  absl::StatusOr<WireBatch> batch = MoveAndBuild(bound, cursor);
+  absl::StatusOr<WireBatch> batch = MoveAndBuild(bound, slot->cursor);
   absl::MutexLock lock(&mutex_);
-  working_ = false;
   if (finished_) return;
-  bound_ = std::move(bound);
-  ready_ = std::move(batch);
+  // Another slot may have moved on further.
+  if (bound_->generation_number() < bound->generation_number() || !environment_.core->IsCurrent(*bound_)) {
+    bound_ = bound;
+  }
+  slot->bound = std::move(bound);
+  slot->batch = std::move(batch);
   Advance();
 }
 

@@ -5,9 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -18,13 +20,18 @@
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/server_metrics.h"
 #include "services/miner_server/stream_registry.h"
+#include "services/miner_server/work_groups.h"
 
 namespace doppel {
 
 // What all streams of a server share. Not owned; outlives them.
 struct StreamEnvironment {
   BatchCore* core = nullptr;
-  Executor* executor = nullptr;  // builds batches; of at least one thread
+  // Build batches; of at least one thread each. Decoding has its own, so that streams that only forward bytes
+  // do not stand behind it.
+  Executor* executor = nullptr;
+  Executor* decode_executor = nullptr;
+  WorkGroups* work_groups = nullptr;
   StreamRegistry* registry = nullptr;
   ServerMetrics* metrics = nullptr;
   std::string incarnation;
@@ -32,9 +39,9 @@ struct StreamEnvironment {
 
 // One stream's state machine:
 //
-//   open ─▶ (bind) ─▶ send `opened` ─▶ [ build one ahead ] ─▶ credit? ─▶ send its parts ─▶ border ─┐
-//                                              ▲                                                  │
-//                                              └──────────────────────────────────────────────────┘
+//   open ─▶ (bind) ─▶ send `opened` ─▶ [ build a few ahead ] ─▶ credit? ─▶ send its parts ─▶ border ─┐
+//                                              ▲                                                    │
+//                                              └────────────────────────────────────────────────────┘
 //
 // All work happens on the executor; gRPC's threads only move state. At a border the stream ends if it must
 // (drain, end of max_batches, client half-closed and out of credits), and moves to the active generation.
@@ -62,36 +69,65 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   // The status to end with at a batch border, if the stream must end.
   std::optional<grpc::Status> EndAtBorder() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SendReadyBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The next of what there is to send, if it may go.
+  void ChooseMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ScheduleWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // How many batches may be in the making or wait for a credit.
+  size_t AheadLimit() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The cursor to build next; nullopt: there is none now.
+  std::optional<uint64_t> TakeCursor() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HandleRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HandleOpen(const v1::StreamSpec& spec) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HandleCredits(uint32_t credits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HandleAcknowledgement(uint64_t cursor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // On the executor.
+  // A batch on its way from plan to wire, in the order of sending.
+  struct Slot {
+    uint64_t cursor = 0;
+    std::shared_ptr<const BoundStream> bound;  // what it is, or is being, built from
+    std::optional<absl::StatusOr<WireBatch>> batch;
+  };
+
+  void StartBuild(const std::shared_ptr<Slot>& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // On the executors.
   void BindStream(const v1::StreamSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
-  void BuildNext(std::shared_ptr<const BoundStream> bound, uint64_t cursor) ABSL_LOCKS_EXCLUDED(mutex_);
+  void BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr<const BoundStream> bound)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Binds anew if the active generation has changed.
   absl::StatusOr<WireBatch> MoveAndBuild(std::shared_ptr<const BoundStream>& bound, uint64_t cursor);
 
+  // Dynamic sharing.
+  bool is_dynamic() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return group_ != nullptr; }
+  void WakeForCursor() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Confirm(const absl::StatusOr<v1::Acknowledged>& answer) ABSL_LOCKS_EXCLUDED(mutex_);
+
   const StreamEnvironment environment_;
   const std::string peer_;
+  const uint64_t stream_id_;
 
   mutable absl::Mutex mutex_;
   std::shared_ptr<StreamReactor> self_ ABSL_GUARDED_BY(mutex_);  // until OnDone
 
   std::optional<v1::StreamSpec> spec_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const BoundStream> bound_ ABSL_GUARDED_BY(mutex_);
-  uint64_t next_cursor_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next batch to send
+  uint64_t next_cursor_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next batch to send; dynamic: behind the last
+  uint64_t next_to_build_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t stride_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t credits_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<uint64_t> acknowledged_ ABSL_GUARDED_BY(mutex_);
 
-  // Built ahead: the batch at next_cursor_, and what it was bound to.
-  std::optional<absl::StatusOr<WireBatch>> ready_ ABSL_GUARDED_BY(mutex_);
-  bool working_ ABSL_GUARDED_BY(mutex_) = false;  // something of this stream is on the executor
+  std::deque<std::shared_ptr<Slot>> slots_ ABSL_GUARDED_BY(mutex_);
+  bool binding_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::shared_ptr<WorkGroup> group_ ABSL_GUARDED_BY(mutex_);  // set: dynamic sharing
+  bool waiting_for_cursor_ ABSL_GUARDED_BY(mutex_) = false;
+  bool nothing_left_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<uint64_t> early_acknowledgements_ ABSL_GUARDED_BY(mutex_);
+  size_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;  // acknowledgements that are being journalled
+  std::deque<WireBatch> answers_ ABSL_GUARDED_BY(mutex_);
 
   WireBatch sending_ ABSL_GUARDED_BY(mutex_);
   size_t next_part_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -7,6 +7,11 @@
 
 namespace doppel {
 
+StreamRegistry::~StreamRegistry() {
+  absl::MutexLock lock(&mutex_);
+  streams_.clear();
+}
+
 bool StreamRegistry::Add(std::shared_ptr<StreamReactor> stream) {
   absl::MutexLock lock(&mutex_);
   if (draining_) return false;

@@ -17,6 +17,9 @@ class StreamReactor;
 // The open streams of one server. Thread-safe. A stream's own lock is never held while calling in here.
 class StreamRegistry {
  public:
+  // Waits for a stream that is about to leave.
+  ~StreamRegistry();
+
   // False while draining: the stream is to be refused.
   bool Add(std::shared_ptr<StreamReactor> stream);
   void Remove(const std::shared_ptr<StreamReactor>& stream);

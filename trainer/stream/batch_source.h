@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "doppel/v1/batches.pb.h"
+#include "trainer/stream/received_batch.h"
 
 namespace doppel {
 
@@ -26,16 +26,28 @@ struct TrainingBatch {
   std::vector<uint8_t> pixels;      // [P * K, height, width, channels]
 };
 
+// Since the start.
+struct BatchSourceStatistics {
+  uint64_t batches = 0;
+  uint64_t damaged_samples = 0;  // whose bytes did not match their CRC32C
+  uint64_t batches_fetched_again = 0;
+  uint64_t reconnects = 0;
+  // Dynamic sharing: acknowledgements that the server has confirmed, and those that came second.
+  uint64_t acknowledged = 0, acknowledged_before = 0;
+};
+
 // A pull iterator over whole batches as they came from the wire (parts joined). Next blocks, and is called
 // from one thread at a time; Acknowledge and Cancel may be called from any.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
   // OUT_OF_RANGE: the end (max_batches). CANCELLED after Cancel. Reconnects by itself, at the right cursor.
-  virtual absl::StatusOr<v1::Batch> Next() = 0;
-  // Trained on, for good: up to and including `cursor`. Never blocks on the network.
+  virtual absl::StatusOr<ReceivedBatch> Next() = 0;
+  // Trained on, for good: every batch that Next has returned, up to and including this one. Never blocks on
+  // the network.
   virtual void Acknowledge(uint64_t cursor) = 0;
   virtual void Cancel() = 0;
+  virtual BatchSourceStatistics statistics() const { return {}; }
 };
 
 // The same with images decoded and augmented. Next from one thread at a time; Acknowledge from any.

@@ -16,15 +16,18 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "doppel/v1/batches.grpc.pb.h"
+#include "trainer/stream/acknowledgements.h"
 #include "trainer/stream/batch_assembler.h"
+#include "trainer/stream/batch_verifier.h"
+#include "trainer/stream/raw_stream.h"
 
 namespace doppel {
 namespace {
 
-using Stream = grpc::ClientReaderWriter<v1::StreamBatchesRequest, v1::StreamBatchesResponse>;
-
 constexpr absl::Duration kMinBackoff = absl::Milliseconds(50);
 constexpr absl::Duration kMaxBackoff = absl::Seconds(2);
+// For the last acknowledgements to arrive.
+constexpr absl::Duration kFarewell = absl::Seconds(2);
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
@@ -35,18 +38,18 @@ bool IsRetryable(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kCancelled;
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetMaxSendMessageSize(-1);
-  // A connection of its own: flow control is shared on one, and a slow stream would hold up others.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Finds a server that is gone without a word; the server allows a ping every 10 s.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+bool IsDynamic(const v1::StreamSpec& spec) { return spec.sharing().mode() == v1::WorkSharing::MODE_DYNAMIC; }
+
+// Between one cursor of this stream and the next; 0: the server chooses.
+uint64_t StrideOf(const v1::StreamSpec& spec) {
+  if (IsDynamic(spec)) return 0;
+  return spec.sharing().mode() == v1::WorkSharing::MODE_STATIC ? std::max(1u, spec.sharing().shards()) : 1;
+}
+
+uint64_t FirstCursor(const v1::StreamSpec& spec) {
+  const uint64_t stride = StrideOf(spec);
+  if (stride <= 1) return spec.cursor();
+  return spec.cursor() + (spec.sharing().shard() % stride + stride - spec.cursor() % stride) % stride;
 }
 
 class GrpcBatchSource final : public BatchSource {
@@ -54,8 +57,11 @@ class GrpcBatchSource final : public BatchSource {
   explicit GrpcBatchSource(GrpcBatchSourceOptions options)
       : options_(std::move(options)),
         credits_(std::max<uint32_t>(1, options_.credits)),
-        stub_(v1::BatchService::NewStub(MakeChannel(options_.address))),
-        next_cursor_(options_.spec.cursor()),
+        channel_(MakeBatchChannel(options_.address)),
+        verifier_([this](const v1::Batch& header, v1::PayloadKind payload) { return Fetch(header, payload); },
+                  options_.fetch_tries),
+        acknowledgements_(IsDynamic(options_.spec)),
+        next_cursor_(FirstCursor(options_.spec)),
         reader_([this] { Run(); }) {}
 
   ~GrpcBatchSource() override {
@@ -63,22 +69,29 @@ class GrpcBatchSource final : public BatchSource {
     reader_.join();
   }
 
-  absl::StatusOr<v1::Batch> Next() override {
+  absl::StatusOr<ReceivedBatch> Next() override {
     absl::MutexLock lock(&mutex_, absl::Condition(this, &GrpcBatchSource::CanReturn));
     if (cancelled_) return absl::CancelledError("the batch source was cancelled");
     if (ready_.empty()) return *end_;
-    v1::Batch batch = std::move(ready_.front());
+    ReceivedBatch batch = std::move(ready_.front());
     ready_.pop_front();
+    acknowledgements_.Deliver(batch.cursor());
     return batch;
   }
 
   void Acknowledge(uint64_t cursor) override {
     absl::MutexLock lock(&mutex_);
-    acknowledgement_ = cursor;
+    acknowledgements_.Acknowledge(cursor);
+  }
+
+  BatchSourceStatistics statistics() const override {
+    absl::MutexLock lock(&mutex_);
+    return statistics_;
   }
 
   void Cancel() override {
     absl::MutexLock lock(&mutex_);
+    if (!cancelled_) mutex_.AwaitWithTimeout(absl::Condition(this, &GrpcBatchSource::SaidAll), kFarewell);
     cancelled_ = true;
     for (grpc::ClientContext* context : contexts_) context->TryCancel();
   }
@@ -109,103 +122,154 @@ class GrpcBatchSource final : public BatchSource {
   }
   // Credits are for what is neither here unread nor on its way.
   bool HasCreditsToGrant() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return ready_.size() + on_their_way_ < credits_;
+    return !end_.has_value() && ready_.size() + on_their_way_ < credits_;
   }
   bool HasRequest() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return cancelled_ || stream_over_ || acknowledgement_.has_value() || HasCreditsToGrant();
+    return cancelled_ || stream_over_ || acknowledgements_.HasNext() || HasCreditsToGrant();
+  }
+  // Nothing left that the server should hear, or nobody there to hear it.
+  bool SaidAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return acknowledgements_.all_confirmed() || cancelled_ || stopped_;
+  }
+  bool HasMoreToSay() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return cancelled_ || !acknowledgements_.all_confirmed();
   }
 
   // The reader thread: one stream after the other, until the end.
   void Run() {
+    RunStreams();
+    absl::MutexLock lock(&mutex_);
+    stopped_ = true;
+  }
+
+  void RunStreams() {
     absl::Time last_contact = absl::Now();
     absl::Duration backoff = kMinBackoff;
     while (true) {
       bool opened = false;
-      absl::Status status = RunStream(&opened);
+      const absl::Status status = RunStream(&opened);
       if (opened) {
         last_contact = absl::Now();
         backoff = kMinBackoff;
       }
       absl::MutexLock lock(&mutex_);
       if (cancelled_) return;
-      const uint64_t max_batches = options_.spec.max_batches();
-      if (max_batches > 0 && received_ >= max_batches) {
-        end_ = absl::OutOfRangeError(absl::StrCat("the end: all ", max_batches, " batches were delivered"));
-        return;
-      }
-      if (status.ok()) status = absl::UnavailableError("the server ended the stream");
-      if (!IsRetryable(status)) {
-        end_ = absl::Status(status.code(), absl::StrCat("miner ", options_.address, ": ", status.message()));
-        return;
-      }
-      if (absl::Now() - last_contact >= options_.patience) {
-        end_ = absl::UnavailableError(absl::StrCat(
-            "miner ", options_.address, ": no server for ", absl::FormatDuration(options_.patience),
-            ", last: ", status.message(), ": is doppel-miner running there?"));
-        return;
+      const bool ended = end_.has_value();  // and this stream was for the last acknowledgements
+      const absl::Status end = EndAfter(status, last_contact);
+      if (!end.ok()) {
+        if (!ended) end_ = end;
+        // A group that is done still waits for what is being trained on.
+        if (!IsDynamic(options_.spec) || !absl::IsOutOfRange(end)) return;
+        mutex_.Await(absl::Condition(this, &GrpcBatchSource::HasMoreToSay));
+        if (cancelled_ || (ended && mutex_.AwaitWithTimeout(absl::Condition(&cancelled_), backoff))) return;
+        if (ended) backoff = std::min(2 * backoff, kMaxBackoff);
+        continue;
       }
       if (opened || backoff >= kMaxBackoff) {
         DOPPEL_LOG(kInfo, "miner ", options_.address, ": ", status.message(), "; trying again at cursor ",
                    next_cursor_);
       }
+      ++statistics_.reconnects;
       if (mutex_.AwaitWithTimeout(absl::Condition(&cancelled_), backoff)) return;
       backoff = std::min(2 * backoff, kMaxBackoff);
     }
+  }
+
+  // OK: worth another try. Else what Next says from now on.
+  absl::Status EndAfter(const absl::Status& status, absl::Time last_contact)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const uint64_t max_batches = options_.spec.max_batches();
+    if (max_batches > 0 && received_ >= max_batches) {
+      return absl::OutOfRangeError(absl::StrCat("the end: all ", max_batches, " batches were delivered"));
+    }
+    if (status.ok() && IsDynamic(options_.spec)) {
+      return absl::OutOfRangeError(
+          absl::StrCat("the end: work group ", options_.spec.sharing().group(), " has nothing left to give"));
+    }
+    if (!status.ok() && !IsRetryable(status)) {
+      return absl::Status(status.code(), absl::StrCat("miner ", options_.address, ": ", status.message()));
+    }
+    if (absl::Now() - last_contact < options_.patience) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat(
+        "miner ", options_.address, ": no server for ", absl::FormatDuration(options_.patience), ", last: ",
+        status.ok() ? "it ended the stream" : status.message(), ": is doppel-miner running there?"));
   }
 
   // OK: the server ended it in order.
   absl::Status RunStream(bool* opened) {
     grpc::ClientContext context;
     const Cancellable cancellable(this, &context);
-    const std::unique_ptr<Stream> stream = stub_->StreamBatches(&context);
+    RawStream stream(channel_.get(), &context);
     v1::StreamBatchesRequest open;
     *open.mutable_open() = SpecFromHere();
-    if (!stream->Write(open)) return FromGrpc(stream->Finish());
+    if (!stream.Write(open)) return FromGrpc(stream.Finish());
     {
       absl::MutexLock lock(&mutex_);
       on_their_way_ = 0;
       stream_over_ = false;
+      acknowledgements_.StartStream();
     }
-    std::thread writer([this, &stream] { WriteRequests(*stream); });
-    const absl::Status status = ReadBatches(*stream, open.open().cursor(), opened);
+    std::thread writer([this, &stream] { WriteRequests(stream); });
+    const absl::Status status = ReadResponses(stream, open.open().cursor(), opened);
     if (!status.ok()) context.TryCancel();
     {
       absl::MutexLock lock(&mutex_);
       stream_over_ = true;
     }
     writer.join();
-    const grpc::Status end = stream->Finish();
+    const grpc::Status end = stream.Finish();
     return status.ok() ? FromGrpc(end) : status;
   }
 
   v1::StreamSpec SpecFromHere() {
     absl::MutexLock lock(&mutex_);
     v1::StreamSpec spec = options_.spec;
-    spec.set_cursor(next_cursor_);
+    if (!IsDynamic(spec)) spec.set_cursor(next_cursor_);
     if (spec.max_batches() > 0) spec.set_max_batches(spec.max_batches() - received_);
     return spec;
   }
 
-  absl::Status ReadBatches(Stream& stream, uint64_t cursor, bool* opened) {
-    BatchAssembler assembler(cursor);
-    v1::StreamBatchesResponse response;
-    while (stream.Read(&response)) {
-      if (response.has_opened()) {
+  absl::Status ReadResponses(RawStream& stream, uint64_t cursor, bool* opened) {
+    BatchAssembler assembler(cursor, StrideOf(options_.spec));
+    while (true) {
+      absl::StatusOr<RawStream::Response> response = stream.Read();
+      if (absl::IsOutOfRange(response.status())) return absl::OkStatus();
+      RETURN_IF_ERROR(response.status());
+      if (const auto* hello = std::get_if<v1::StreamOpened>(&*response)) {
         *opened = true;
-        RETURN_IF_ERROR(CheckServer(response.opened()));
-        continue;
+        RETURN_IF_ERROR(CheckServer(*hello));
+      } else if (const auto* acknowledged = std::get_if<v1::Acknowledged>(&*response)) {
+        Confirm(*acknowledged);
+      } else {
+        ASSIGN_OR_RETURN(std::optional<ReceivedBatch> batch,
+                         assembler.Add(std::get<ReceivedBatch>(*std::move(response))));
+        if (batch.has_value()) RETURN_IF_ERROR(Receive(*std::move(batch), assembler.next_cursor()));
       }
-      ASSIGN_OR_RETURN(std::optional<v1::Batch> batch, assembler.Add(std::move(*response.mutable_batch())));
-      if (!batch.has_value()) continue;
-      if (options_.verify_checksums && !VerifyChecksums(*batch).ok()) {
-        ASSIGN_OR_RETURN(batch, FetchAgain(*batch));
-      }
-      absl::MutexLock lock(&mutex_);
-      ready_.push_back(*std::move(batch));
-      next_cursor_ = assembler.next_cursor();
-      ++received_;
-      if (on_their_way_ > 0) --on_their_way_;
     }
+  }
+
+  void Confirm(const v1::Acknowledged& acknowledged) {
+    absl::MutexLock lock(&mutex_);
+    acknowledgements_.Confirm(acknowledged.cursor());
+    ++(acknowledged.first() ? statistics_.acknowledged : statistics_.acknowledged_before);
+  }
+
+  absl::Status Receive(ReceivedBatch received, uint64_t next_cursor) {
+    uint64_t damaged = 0, fetches = 0;
+    absl::StatusOr<ReceivedBatch> checked = options_.verify_checksums
+                                                ? verifier_.Verify(std::move(received), &damaged, &fetches)
+                                                : std::move(received);
+    absl::MutexLock lock(&mutex_);
+    statistics_.damaged_samples += damaged;
+    statistics_.batches_fetched_again += fetches;
+    ASSIGN_OR_RETURN(ReceivedBatch batch, std::move(checked));
+    if (on_their_way_ > 0) --on_their_way_;
+    next_cursor_ = next_cursor;
+    // A lease of ours that had run out may come back to us.
+    if (!acknowledgements_.Receive(batch.cursor())) return absl::OkStatus();
+    ready_.push_back(std::move(batch));
+    ++received_;
+    ++statistics_.batches;
     return absl::OkStatus();
   }
 
@@ -218,35 +282,34 @@ class GrpcBatchSource final : public BatchSource {
                      catalog_fingerprint_, "): start the training anew, or serve the old catalog"));
   }
 
-  // Once: a wrong bit on the way is gone then, a wrong file is not.
-  absl::StatusOr<std::optional<v1::Batch>> FetchAgain(const v1::Batch& damaged) {
-    DOPPEL_LOG(kWarning, VerifyChecksums(damaged).message(), "; fetching the batch again");
+  absl::StatusOr<ReceivedBatch> Fetch(const v1::Batch& header, v1::PayloadKind payload) {
     grpc::ClientContext context;
     const Cancellable cancellable(this, &context);
     v1::GetBatchRequest request;
     *request.mutable_spec() = options_.spec;
-    request.mutable_spec()->set_cursor(damaged.cursor());
-    request.mutable_spec()->set_generation(damaged.generation());
+    request.mutable_spec()->clear_sharing();
+    request.mutable_spec()->set_cursor(header.cursor());
+    request.mutable_spec()->set_generation(header.generation());
+    request.mutable_spec()->set_payload(payload);
     v1::GetBatchResponse response;
-    RETURN_IF_ERROR(FromGrpc(stub_->GetBatch(&context, request, &response)));
-    RETURN_IF_ERROR(VerifyChecksums(response.batch()));
-    return std::optional<v1::Batch>(std::move(*response.mutable_batch()));
+    RETURN_IF_ERROR(FromGrpc(v1::BatchService::NewStub(channel_)->GetBatch(&context, request, &response)));
+    return FromProto(response.batch());
   }
 
   // The writer thread of one stream: grants credits as batches are consumed, passes acknowledgements on.
-  void WriteRequests(Stream& stream) {
+  void WriteRequests(RawStream& stream) {
     while (true) {
       v1::StreamBatchesRequest request;
       {
         absl::MutexLock lock(&mutex_, absl::Condition(this, &GrpcBatchSource::HasRequest));
         if (cancelled_ || stream_over_) return;
-        if (HasCreditsToGrant()) {
+        // Acknowledgements first: what is trained on must not be handed out again for these credits.
+        if (acknowledgements_.HasNext()) {
+          request.set_acknowledge_cursor(acknowledgements_.TakeNext());
+        } else {
           const auto grant = static_cast<uint32_t>(credits_ - ready_.size() - on_their_way_);
           request.set_credits(grant);
           on_their_way_ += grant;
-        } else {
-          request.set_acknowledge_cursor(*acknowledgement_);
-          acknowledgement_.reset();
         }
       }
       if (!stream.Write(request)) return;
@@ -255,18 +318,21 @@ class GrpcBatchSource final : public BatchSource {
 
   const GrpcBatchSourceOptions options_;
   const size_t credits_;
-  const std::unique_ptr<v1::BatchService::Stub> stub_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const BatchVerifier verifier_;
   std::string catalog_fingerprint_;  // the reader thread's alone
 
-  absl::Mutex mutex_;
-  std::deque<v1::Batch> ready_ ABSL_GUARDED_BY(mutex_);
+  mutable absl::Mutex mutex_;
+  Acknowledgements acknowledgements_ ABSL_GUARDED_BY(mutex_);
+  BatchSourceStatistics statistics_ ABSL_GUARDED_BY(mutex_);
+  std::deque<ReceivedBatch> ready_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_cursor_ ABSL_GUARDED_BY(mutex_);
   uint64_t received_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t on_their_way_ ABSL_GUARDED_BY(mutex_) = 0;  // granted on this stream and not received yet
-  std::optional<uint64_t> acknowledgement_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
   bool stream_over_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;  // the reader thread has ended
   std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
 
   std::thread reader_;  // last: it uses the rest

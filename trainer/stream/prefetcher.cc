@@ -23,6 +23,7 @@ class Prefetcher final : public TrainingBatchSource {
       : options_(options),
         depth_(std::max(1, options_.depth)),
         source_(std::move(source)),
+        references_(options.verify_checksums),
         decoders_(MakeThreadPool(std::max(1, options_.threads))),
         puller_([this] { Pull(); }) {}
 
@@ -65,7 +66,7 @@ class Prefetcher final : public TrainingBatchSource {
         absl::MutexLock lock(&mutex_, absl::Condition(this, &Prefetcher::HasRoom));
         if (stopping_) return;
       }
-      absl::StatusOr<v1::Batch> batch = source_->Next();
+      absl::StatusOr<ReceivedBatch> batch = source_->Next();
       auto slot = std::make_shared<Slot>();
       {
         absl::MutexLock lock(&mutex_);
@@ -76,7 +77,7 @@ class Prefetcher final : public TrainingBatchSource {
         slots_.push_back(slot);
       }
       if (!batch.ok()) return;
-      decoders_->Schedule([this, slot, shared = std::make_shared<v1::Batch>(*std::move(batch))] {
+      decoders_->Schedule([this, slot, shared = std::make_shared<ReceivedBatch>(*std::move(batch))] {
         absl::StatusOr<TrainingBatch> result = Decode(*shared);
         absl::MutexLock lock(&mutex_);
         slot->result = std::move(result);
@@ -85,61 +86,70 @@ class Prefetcher final : public TrainingBatchSource {
     }
   }
 
-  absl::Status DecodeSample(const v1::Batch& batch, const v1::Sample& sample, uint8_t* out) {
+  absl::Status DecodeSample(const ReceivedBatch& batch, size_t position, std::string* scratch, uint8_t* out) {
     ReferenceReader::Bytes reference;
-    absl::string_view encoded(sample.encoded().data(), sample.encoded().size());
-    if (batch.payload() == v1::PAYLOAD_KIND_REFERENCE) {
-      ASSIGN_OR_RETURN(reference, references_.Read(sample));
+    absl::string_view encoded;
+    if (batch.header.payload() == v1::PAYLOAD_KIND_REFERENCE) {
+      ASSIGN_OR_RETURN(reference, references_.Read(batch, position));
       encoded = reference.data;
+    } else {
+      encoded = batch.Encoded(position, scratch);
     }
     absl::Status status = DecodeImageInto(encoded, options_.height, options_.width, options_.channels, out);
     if (status.ok()) return status;
+    const ReceivedSample& sample = batch.samples[position];
     return absl::Status(status.code(),
-                        absl::StrCat("sample ", sample.sample(), " of identity ", sample.identity(),
-                                     " in batch ", batch.cursor(), ": ", status.message()));
+                        absl::StrCat("sample ", sample.sample, " of identity ", sample.identity, " in batch ",
+                                     batch.cursor(), ": ", status.message()));
   }
 
-  absl::Status TakePixels(const v1::Batch& batch, TrainingBatch& result) const {
-    const v1::ImageShape& shape = batch.image();
-    if (static_cast<int>(shape.height()) != options_.height ||
-        static_cast<int>(shape.width()) != options_.width ||
-        static_cast<int>(shape.channels()) != options_.channels ||
-        batch.pixels().size() != result.pixels.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the stream's images are ", shape.height(), "x", shape.width(), "x", shape.channels(),
-                       " and the model takes ", options_.height, "x", options_.width, "x", options_.channels,
-                       ": set the stream's `image`"));
+  absl::Status CheckShape(const v1::Batch& header) const {
+    const v1::ImageShape& shape = header.image();
+    if (static_cast<int>(shape.height()) == options_.height &&
+        static_cast<int>(shape.width()) == options_.width &&
+        static_cast<int>(shape.channels()) == options_.channels) {
+      return absl::OkStatus();
     }
-    std::copy(batch.pixels().begin(), batch.pixels().end(), result.pixels.begin());
-    return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("the stream's images are ", shape.height(), "x", shape.width(), "x", shape.channels(),
+                     " and the model takes ", options_.height, "x", options_.width, "x", options_.channels,
+                     ": set the stream's `image`"));
   }
 
-  absl::StatusOr<TrainingBatch> Decode(const v1::Batch& batch) {
+  absl::StatusOr<TrainingBatch> Decode(const ReceivedBatch& batch) {
+    const v1::Batch& header = batch.header;
     TrainingBatch result;
-    result.generation = batch.generation();
-    result.cursor = batch.cursor();
-    result.epoch = batch.epoch();
-    result.subspace = batch.subspace();
-    result.mean_similarity = batch.mean_similarity();
-    result.max_similarity = batch.max_similarity();
-    result.identities_per_batch = static_cast<int>(batch.identities_per_batch());
-    result.samples_per_identity = static_cast<int>(batch.samples_per_identity());
+    result.generation = header.generation();
+    result.cursor = header.cursor();
+    result.epoch = header.epoch();
+    result.subspace = header.subspace();
+    result.mean_similarity = header.mean_similarity();
+    result.max_similarity = header.max_similarity();
+    result.identities_per_batch = static_cast<int>(header.identities_per_batch());
+    result.samples_per_identity = static_cast<int>(header.samples_per_identity());
     result.height = options_.height;
     result.width = options_.width;
     result.channels = options_.channels;
     const size_t image_bytes = size_t{1} * options_.height * options_.width * options_.channels;
-    result.pixels.resize(batch.samples_size() * image_bytes);
-    for (const v1::Sample& sample : batch.samples()) {
-      result.identities.push_back(static_cast<int64_t>(sample.identity()));
-      result.samples.push_back(sample.sample());
+    result.pixels.resize(batch.samples.size() * image_bytes);
+    result.identities.reserve(batch.samples.size());
+    result.samples.reserve(batch.samples.size());
+    for (const ReceivedSample& sample : batch.samples) {
+      result.identities.push_back(static_cast<int64_t>(sample.identity));
+      result.samples.push_back(sample.sample);
     }
-    const bool decoded = batch.payload() == v1::PAYLOAD_KIND_DECODED;
-    if (decoded) RETURN_IF_ERROR(TakePixels(batch, result));
-    for (int i = 0; i < batch.samples_size(); ++i) {
+    const bool decoded = header.payload() == v1::PAYLOAD_KIND_DECODED;
+    if (decoded) RETURN_IF_ERROR(CheckShape(header));
+    std::string scratch;
+    for (size_t i = 0; i < batch.samples.size(); ++i) {
       uint8_t* pixels = result.pixels.data() + i * image_bytes;
-      if (!decoded) RETURN_IF_ERROR(DecodeSample(batch, batch.samples(i), pixels));
+      if (decoded) {
+        batch.CopyPixels(i, pixels);
+      } else {
+        RETURN_IF_ERROR(DecodeSample(batch, i, &scratch, pixels));
+      }
       if (!options_.augment.none()) {
-        Augment(options_.augment, MixKey(options_.augment_seed, batch.cursor(), static_cast<uint64_t>(i)),
+        Augment(options_.augment, MixKey(options_.augment_seed, header.cursor(), static_cast<uint64_t>(i)),
                 options_.height, options_.width, options_.channels, pixels);
       }
     }

@@ -12,7 +12,8 @@ struct PrefetchOptions {
   int threads = 1;  // that decode
   int height = 48, width = 48, channels = 1;
   AugmentOptions augment;
-  uint64_t augment_seed = 0;  // an image's augmentation is a function of (augment_seed, cursor, position)
+  bool verify_checksums = true;  // of REFERENCE samples; the source has checked the others
+  uint64_t augment_seed = 0;     // an image's augmentation is a function of (augment_seed, cursor, position)
 };
 
 // Pulls from `source` (owned) in the background, decodes (ENCODED, REFERENCE) or takes over pixels (DECODED),

@@ -23,24 +23,29 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> ReferenceReader::Open(const st
   return file;
 }
 
-absl::StatusOr<ReferenceReader::Bytes> ReferenceReader::Read(const v1::Sample& sample) {
-  const v1::SampleReference& reference = sample.reference();
-  const std::string where = absl::StrCat("sample ", sample.sample(), " of identity ", sample.identity(),
-                                         " at ", reference.path(), " + ", reference.offset());
-  absl::StatusOr<std::shared_ptr<const MappedFile>> file = Open(reference.path());
+absl::StatusOr<ReferenceReader::Bytes> ReferenceReader::Read(const ReceivedBatch& batch, size_t position) {
+  const ReceivedSample& sample = batch.samples[position];
+  std::string scratch;
+  const std::string path(batch.ReferencePath(position, &scratch));
+  const auto where = [&] {
+    return absl::StrCat("sample ", sample.sample, " of identity ", sample.identity, " at ", path, " + ",
+                        sample.offset);
+  };
+  absl::StatusOr<std::shared_ptr<const MappedFile>> file = Open(path);
   if (!file.ok()) {
     return absl::Status(
         file.status().code(),
-        absl::StrCat(where, ": ", file.status().message(),
+        absl::StrCat(where(), ": ", file.status().message(),
                      ": a REFERENCE payload needs the miner's file system; ask for ENCODED otherwise"));
   }
   const uint64_t size = (*file)->size();
-  if (reference.offset() > size || reference.size() > size - reference.offset()) {
-    return absl::DataLossError(absl::StrCat(where, ": the file ends at ", size, ", before the sample does"));
+  if (sample.offset > size || sample.size > size - sample.offset) {
+    return absl::DataLossError(
+        absl::StrCat(where(), ": the file ends at ", size, ", before the sample does"));
   }
-  Bytes bytes{(*file)->data().substr(reference.offset(), reference.size()), *file};
-  if (Crc32c(bytes.data) != sample.crc32c()) {
-    return absl::DataLossError(absl::StrCat(where,
+  Bytes bytes{(*file)->data().substr(sample.offset, sample.size), *file};
+  if (verify_ && Crc32c(bytes.data) != sample.crc32c) {
+    return absl::DataLossError(absl::StrCat(where(),
                                             ": the bytes do not match their checksum: the file was changed "
                                             "after the import"));
   }

@@ -1,10 +1,10 @@
-// What the streams of batches cost on loopback TCP, against a raw gRPC stream that sends one buffer of the
-// same size over and over: the limit of the transport. Server and client are in this process, so that CPU
-// seconds count both.
+// What the streams of batches cost on loopback TCP, against a raw gRPC stream of messages of the same size
+// out of the same mapped files: the limit of the transport. Server and client are in this process, so that
+// CPU seconds count both.
 
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -15,41 +15,49 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
-#include "doppel/v1/batches.grpc.pb.h"
 #include "miner/miner.h"
+#include "services/miner_server/batch_core.h"
 #include "services/miner_server/miner_server.h"
+#include "tests/bench/stream/raw_stream_baseline.h"
 #include "trainer/stream/grpc_batch_source.h"
 
 namespace doppel {
 namespace {
 
 constexpr uint32_t kCredits = 60000;
-constexpr char kMethod[] = "/doppel.v1.BatchService/StreamBatches";
-using RawService = v1::BatchService::WithRawCallbackMethod_StreamBatches<v1::BatchService::Service>;
-using RawStream = grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 struct Flags {
-  std::string catalog, out;
-  uint32_t p = 64, k = 8;
+  std::string catalog, packed, out;
+  std::vector<std::string> shapes = {"64x8", "512x8"};
   double seconds = 2;
   int rounds = 3;
+  uint64_t borrow_bytes = MinerServerOptions().borrow_bytes;
+  uint64_t part_bytes = MinerServerOptions().part_bytes;
+  bool cold = false;
 };
 
 struct Figures {
   std::string name;
-  uint64_t messages = 0, bytes = 0;
+  uint64_t messages = 0, bytes = 0, images = 0;
   double seconds = 0, cpu_seconds = 0;
 
   double rate() const { return static_cast<double>(bytes) / seconds / 1e9; }
+  double message_bytes() const {
+    return static_cast<double>(bytes) / static_cast<double>(std::max<uint64_t>(1, messages));
+  }
+  double cpu() const { return cpu_seconds / (static_cast<double>(std::max<uint64_t>(1, bytes)) / 1e9); }
 };
 
 double CpuSeconds() {
@@ -59,13 +67,14 @@ double CpuSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// step → bytes of the message that it received, 0 at the end. The first steps are not counted.
-Figures Measure(const std::string& name, double duration, const std::function<uint64_t()>& step) {
-  for (int i = 0; i < 20; ++i) {
-    if (step() == 0) return {name, 0, 0, 1, 0};
-  }
+// step → bytes of what it received, 0 at the end. The first `warm_up` steps are not counted.
+Figures Measure(const std::string& name, double duration, int warm_up,
+                const std::function<uint64_t()>& step) {
   Figures figures;
   figures.name = name;
+  for (int i = 0; i < warm_up; ++i) {
+    if (step() == 0) return figures;
+  }
   const double cpu = CpuSeconds();
   const auto start = std::chrono::steady_clock::now();
   while (figures.seconds < duration) {
@@ -79,172 +88,214 @@ Figures Measure(const std::string& name, double duration, const std::function<ui
   return figures;
 }
 
-// Sends the same buffer until the client has enough.
-class Repeater : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
- public:
-  explicit Repeater(const grpc::ByteBuffer& message) : message_(message) { StartWrite(&message_); }
-  void OnWriteDone(bool ok) override {
-    if (ok) {
-      StartWrite(&message_);
-    } else {
-      Finish(grpc::Status::CANCELLED);
-    }
-  }
-  void OnDone() override { delete this; }
-
- private:
-  grpc::ByteBuffer message_;
+struct Shape {
+  uint32_t p = 0, k = 0;
 };
 
-class RepeatingService final : public RawService {
- public:
-  explicit RepeatingService(uint64_t bytes) {
-    const grpc::Slice slice(std::string(bytes, 'x'));
-    message_ = grpc::ByteBuffer(&slice, 1);
-  }
-  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StreamBatches(
-      grpc::CallbackServerContext*) override {
-    return new Repeater(message_);
-  }
-
- private:
-  grpc::ByteBuffer message_;
-};
-
-// A client that takes messages as they are.
-class RawClient {
- public:
-  explicit RawClient(const std::string& address) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(-1);
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-    const grpc::internal::RpcMethod method(kMethod, grpc::internal::RpcMethod::BIDI_STREAMING, channel_);
-    stream_.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
-        channel_.get(), method, &context_));
-  }
-  ~RawClient() {
-    context_.TryCancel();
-    stream_->Finish();
-  }
-  void Send(const v1::StreamBatchesRequest& request) {
-    const grpc::Slice slice(request.SerializeAsString());
-    stream_->Write(grpc::ByteBuffer(&slice, 1));
-  }
-  uint64_t Read() {
-    grpc::ByteBuffer message;
-    return stream_->Read(&message) ? message.Length() : 0;
-  }
-
- private:
-  grpc::ClientContext context_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<RawStream> stream_;
-};
-
-v1::StreamSpec SpecFor(const Flags& flags, v1::PayloadKind payload) {
+v1::StreamSpec SpecFor(const Shape& shape, v1::PayloadKind payload) {
   v1::StreamSpec spec;
   spec.mutable_plan()->set_name("random");
-  spec.mutable_plan()->set_identities_per_batch(flags.p);
-  spec.mutable_plan()->set_samples_per_identity(flags.k);
+  spec.mutable_plan()->set_identities_per_batch(shape.p);
+  spec.mutable_plan()->set_samples_per_identity(shape.k);
   spec.set_payload(payload);
   return spec;
 }
 
-Figures MeasureOurs(const Flags& flags, const std::string& address, const std::string& name,
-                    v1::PayloadKind payload) {
-  RawClient client(address);
-  v1::StreamBatchesRequest open, credits;
-  *open.mutable_open() = SpecFor(flags, payload);
-  credits.set_credits(kCredits);
-  client.Send(open);
-  client.Send(credits);
-  return Measure(name, flags.seconds, [&] { return client.Read(); });
-}
-
-Figures MeasureRaw(const Flags& flags, uint64_t message_bytes) {
-  RepeatingService service(message_bytes);
-  grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&service);
-  const auto server = builder.BuildAndStart();
-  Figures figures;
-  {
-    RawClient client(absl::StrCat("127.0.0.1:", port));
-    figures = Measure("raw", flags.seconds, [&] { return client.Read(); });
+// A server around one catalog.
+class Bench {
+ public:
+  static absl::StatusOr<std::unique_ptr<Bench>> Start(const Flags& flags, const std::string& catalog,
+                                                      const std::string& state) {
+    auto bench = std::make_unique<Bench>();
+    MinerOptions options;
+    ASSIGN_OR_RETURN(bench->catalog_, Catalog::Open(catalog));
+    options.catalog = bench->catalog_;
+    options.state_directory = state;
+    ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
+    MinerServerOptions server;
+    server.max_credits = kCredits;
+    server.borrow_bytes = flags.borrow_bytes;
+    server.part_bytes = flags.part_bytes;
+    bench->miner_ = std::move(miner);
+    bench->borrow_bytes_ = flags.borrow_bytes;
+    ASSIGN_OR_RETURN(bench->server_, MinerServer::Start(bench->miner_, server));
+    bench->seconds_ = flags.seconds;
+    return bench;
   }
-  server->Shutdown(std::chrono::system_clock::now());
-  return figures;
+
+  Figures Ours(const std::string& name, const Shape& shape, v1::PayloadKind payload, int warm_up = 20) const {
+    RawClient client(server_->address());
+    v1::StreamBatchesRequest open, credits;
+    *open.mutable_open() = SpecFor(shape, payload);
+    credits.set_credits(kCredits);
+    client.Send(open);
+    client.Send(credits);
+    Figures figures = Measure(name, seconds_, warm_up, [&] { return client.Read(); });
+    return figures;
+  }
+
+  // Nothing if the catalog is a folder of files.
+  Figures Raw(const std::string& name, double message_bytes) const {
+    if (!HasMappedFiles(*catalog_)) return {name, 0, 0, 0, 0, 0};
+    const RawBaselineServer server(catalog_, static_cast<uint64_t>(std::max(1.0, message_bytes)));
+    RawClient client(server.address());
+    return Measure(name, seconds_, 20, [&] { return client.Read(); });
+  }
+
+  // As the trainer pulls: parsed in place, parts joined.
+  Figures Trainer(const std::string& name, const Shape& shape, v1::PayloadKind payload, bool verify) const {
+    GrpcBatchSourceOptions options;
+    options.address = server_->address();
+    options.spec = SpecFor(shape, payload);
+    options.credits = 8;
+    options.verify_checksums = verify;
+    const auto source = MakeGrpcBatchSource(options);
+    Figures figures = Measure(name, seconds_, 4, [&]() -> uint64_t {
+      const absl::StatusOr<ReceivedBatch> batch = source->Next();
+      return batch.ok() ? batch->wire_bytes : 0;
+    });
+    figures.images = figures.messages * shape.p * shape.k;
+    return figures;
+  }
+
+  // Planned and laid out, but not sent.
+  Figures BuildAlone(const std::string& name, const Shape& shape, v1::PayloadKind payload) const {
+    BatchLimits limits;
+    limits.borrow_bytes = borrow_bytes_;
+    BatchCore core(miner_, limits);
+    const auto bound = core.Bind(SpecFor(shape, payload));
+    uint64_t cursor = 0;
+    Figures figures = Measure(name, seconds_ / 2, 20, [&]() -> uint64_t {
+      const auto batch = core.Build(**bound, cursor++, BatchEnvelope::kStreamBatches);
+      return batch.ok() ? batch->bytes : 0;
+    });
+    figures.images = figures.messages * shape.p * shape.k;
+    return figures;
+  }
+
+  const Catalog& catalog() const { return *catalog_; }
+
+ private:
+  std::shared_ptr<Miner> miner_;
+  uint64_t borrow_bytes_ = 0;
+  std::shared_ptr<const Catalog> catalog_;
+  std::unique_ptr<MinerServer> server_;
+  double seconds_ = 0;
+};
+
+using Rows = std::map<std::string, Figures>;
+
+// The best of several rounds counts; kinds take turns, so that a noisy moment does not fall on one alone.
+void Keep(Rows* best, Figures figures) {
+  Figures& kept = (*best)[figures.name];
+  if (kept.bytes == 0 || figures.rate() > kept.rate()) kept = std::move(figures);
 }
 
-// As the trainer pulls: parsed, parts joined, checksums verified.
-Figures MeasureTrainer(const Flags& flags, const std::string& address) {
-  GrpcBatchSourceOptions options;
-  options.address = address;
-  options.spec = SpecFor(flags, v1::PAYLOAD_KIND_ENCODED);
-  options.credits = 8;
-  const auto source = MakeGrpcBatchSource(options);
-  return Measure("encoded, trainer", flags.seconds, [&]() -> uint64_t {
-    const absl::StatusOr<v1::Batch> batch = source->Next();
-    return batch.ok() ? batch->ByteSizeLong() : 0;
-  });
+void Round(const Bench& bench, const Shape& shape, Rows* best) {
+  const Figures encoded = bench.Ours("encoded", shape, v1::PAYLOAD_KIND_ENCODED);
+  Keep(best, bench.Raw("raw of encoded's size", encoded.message_bytes()));
+  Keep(best, encoded);
+  Keep(best, bench.Trainer("encoded, trainer, unverified", shape, v1::PAYLOAD_KIND_ENCODED, false));
+  Keep(best, bench.Trainer("encoded, trainer, verified", shape, v1::PAYLOAD_KIND_ENCODED, true));
+  Keep(best, bench.BuildAlone("encoded, not sent", shape, v1::PAYLOAD_KIND_ENCODED));
+  Keep(best, bench.BuildAlone("reference, not sent", shape, v1::PAYLOAD_KIND_REFERENCE));
+  const Figures reference = bench.Ours("reference", shape, v1::PAYLOAD_KIND_REFERENCE);
+  Keep(best, bench.Raw("raw of reference's size", reference.message_bytes()));
+  Keep(best, reference);
+  Keep(best, bench.Trainer("decoded, trainer", shape, v1::PAYLOAD_KIND_DECODED, true));
 }
 
-absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const Flags& flags, const std::string& state) {
-  MinerOptions options;
-  ASSIGN_OR_RETURN(options.catalog, Catalog::Open(flags.catalog));
-  options.state_directory = state;
-  ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
-  return std::shared_ptr<Miner>(std::move(miner));
+void PackedRound(const Bench& bench, const Shape& shape, Rows* best) {
+  const Figures decoded = bench.Ours("packed decoded", shape, v1::PAYLOAD_KIND_DECODED);
+  Keep(best, bench.Raw("raw of packed's size", decoded.message_bytes()));
+  Keep(best, decoded);
+  Keep(best, bench.Trainer("packed decoded, trainer, unverified", shape, v1::PAYLOAD_KIND_DECODED, false));
+  Keep(best, bench.Trainer("packed decoded, trainer, verified", shape, v1::PAYLOAD_KIND_DECODED, true));
 }
 
-// The best of several rounds; kinds take turns, so that a noisy moment does not fall on one alone.
-absl::StatusOr<std::vector<Figures>> Run(const Flags& flags, const std::string& state) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<Miner> miner, OpenMiner(flags, state));
-  MinerServerOptions options;
-  options.max_credits = kCredits;
-  ASSIGN_OR_RETURN(const std::unique_ptr<MinerServer> server, MinerServer::Start(miner, options));
-  const std::string& address = server->address();
-  std::vector<Figures> best(5);
-  for (int round = 0; round < flags.rounds; ++round) {
-    const Figures encoded = MeasureOurs(flags, address, "encoded", v1::PAYLOAD_KIND_ENCODED);
-    if (encoded.messages == 0)
-      return absl::InternalError("the ENCODED stream ended at once: see the log above");
-    const std::vector<Figures> figures = {
-        MeasureRaw(flags, encoded.bytes / encoded.messages), encoded, MeasureTrainer(flags, address),
-        MeasureOurs(flags, address, "reference", v1::PAYLOAD_KIND_REFERENCE),
-        MeasureOurs(flags, address, "decoded", v1::PAYLOAD_KIND_DECODED)};
-    for (size_t i = 0; i < figures.size(); ++i) {
-      if (round == 0 || figures[i].rate() > best[i].rate()) best[i] = figures[i];
+void DropFromPageCache(const Catalog& catalog) {
+  for (uint32_t i = 0; i < catalog.num_sources(); ++i) {
+    const absl::StatusOr<MappedSource> source = catalog.Source(i);
+    if (!source.ok()) continue;
+    const int fd = open(source->path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    fdatasync(fd);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+  }
+}
+
+nlohmann::json ToJson(const std::string& shape, const Figures& row) {
+  return {{"shape", shape},
+          {"stream", row.name},
+          {"messages_per_second", static_cast<double>(row.messages) / row.seconds},
+          {"bytes_per_message", row.message_bytes()},
+          {"gigabytes_per_second", row.rate()},
+          {"images_per_second", static_cast<double>(row.images) / row.seconds},
+          {"cpu_seconds_per_gigabyte", row.cpu()}};
+}
+
+void Print(const std::string& shape, const Rows& rows, nlohmann::json* report) {
+  std::printf("%s\n  %-36s %11s %13s %8s %11s %9s\n", shape.c_str(), "stream", "messages/s", "bytes/message",
+              "GB/s", "images/s", "CPU s/GB");
+  for (const auto& [name, row] : rows) {
+    if (row.bytes == 0) continue;
+    std::printf("  %-36s %11.0f %13.0f %8.3f %11.0f %9.3f\n", name.c_str(),
+                static_cast<double>(row.messages) / row.seconds, row.message_bytes(), row.rate(),
+                static_cast<double>(row.images) / row.seconds, row.cpu());
+    (*report)["rows"].push_back(ToJson(shape, row));
+  }
+  const auto ratio = [&](const std::string& key, const std::string& ours, const std::string& raw) {
+    const auto a = rows.find(ours), b = rows.find(raw);
+    if (a == rows.end() || b == rows.end() || a->second.bytes == 0 || b->second.bytes == 0) return;
+    const double rate = a->second.rate() / b->second.rate(), cpu = a->second.cpu() / b->second.cpu();
+    (*report)["ratios"][absl::StrCat(shape, ": ", key)] = rate;
+    (*report)["ratios"][absl::StrCat(shape, ": ", key, ", CPU per byte")] = cpu;
+    std::printf("  %-36s %.2f of raw, CPU per byte %.2f of raw's\n", key.c_str(), rate, cpu);
+  };
+  ratio("encoded", "encoded", "raw of encoded's size");
+  ratio("encoded, trainer, unverified", "encoded, trainer, unverified", "raw of encoded's size");
+  ratio("encoded, trainer, verified", "encoded, trainer, verified", "raw of encoded's size");
+  ratio("reference", "reference", "raw of reference's size");
+  ratio("packed decoded", "packed decoded", "raw of packed's size");
+  ratio("packed decoded, trainer, verified", "packed decoded, trainer, verified", "raw of packed's size");
+}
+
+absl::StatusOr<Shape> ParseShape(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, 'x');
+  Shape shape;
+  if (parts.size() == 2 && absl::SimpleAtoi(parts[0], &shape.p) && absl::SimpleAtoi(parts[1], &shape.k)) {
+    return shape;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--shapes: ", text, " is not PxK, for example 64x8"));
+}
+
+absl::Status Run(const Flags& flags, const std::string& state, nlohmann::json* report) {
+  if (flags.cold) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Start(flags, flags.catalog, state + "/cold"));
+    DropFromPageCache(bench->catalog());
+    ASSIGN_OR_RETURN(const Shape shape, ParseShape(flags.shapes[0]));
+    Rows rows;
+    Keep(&rows, bench->Ours("encoded, cold", shape, v1::PAYLOAD_KIND_ENCODED, 0));
+    Print(absl::StrCat(flags.shapes[0], ", cold files"), rows, report);
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Start(flags, flags.catalog, state + "/main"));
+  std::unique_ptr<Bench> packed;
+  if (!flags.packed.empty()) {
+    ASSIGN_OR_RETURN(packed, Bench::Start(flags, flags.packed, state + "/packed"));
+  }
+  for (const std::string& text : flags.shapes) {
+    ASSIGN_OR_RETURN(const Shape shape, ParseShape(text));
+    Rows best;
+    for (int round = 0; round < flags.rounds; ++round) {
+      Round(*bench, shape, &best);
+      if (packed != nullptr) PackedRound(*packed, shape, &best);
     }
+    Print(text, best, report);
+    if (best["encoded"].bytes == 0)
+      return absl::InternalError("the ENCODED stream ended at once: see the log");
   }
-  return best;
-}
-
-int Report(const Flags& flags, const std::vector<Figures>& rows) {
-  nlohmann::json report = {{"name", "stream"}, {"rows", nlohmann::json::array()}};
-  std::printf("%-18s %12s %14s %10s %12s\n", "stream", "messages/s", "bytes/message", "GB/s", "CPU s/GB");
-  for (const Figures& row : rows) {
-    const double messages = static_cast<double>(row.messages) / row.seconds;
-    const double size =
-        static_cast<double>(row.bytes) / static_cast<double>(std::max<uint64_t>(1, row.messages));
-    const double cpu = row.cpu_seconds / (static_cast<double>(row.bytes) / 1e9);
-    std::printf("%-18s %12.0f %14.0f %10.3f %12.3f\n", row.name.c_str(), messages, size, row.rate(), cpu);
-    report["rows"].push_back({{"stream", row.name},
-                              {"messages_per_second", messages},
-                              {"bytes_per_message", size},
-                              {"gigabytes_per_second", row.rate()},
-                              {"cpu_seconds_per_gigabyte", cpu}});
-  }
-  report["ratios"] = {{"encoded_over_raw", rows[1].rate() / rows[0].rate()},
-                      {"encoded_trainer_over_raw", rows[2].rate() / rows[0].rate()}};
-  std::printf("encoded over raw: %.2f\n", rows[1].rate() / rows[0].rate());
-  if (!flags.out.empty() && !(std::ofstream(flags.out) << report.dump(2) << "\n")) {
-    std::cerr << "bench_stream: cannot write " << flags.out << "\n";
-    return 1;
-  }
-  return 0;
+  return absl::OkStatus();
 }
 
 int Main(const Flags& flags) {
@@ -253,14 +304,19 @@ int Main(const Flags& flags) {
     std::cerr << "bench_stream: cannot make " << state << "\n";
     return 1;
   }
-  const absl::StatusOr<std::vector<Figures>> rows = Run(flags, state);
+  nlohmann::json report = {{"name", "stream"}, {"rows", nlohmann::json::array()}};
+  const absl::Status status = Run(flags, state, &report);
   std::error_code ignored;
   std::filesystem::remove_all(state, ignored);
-  if (!rows.ok()) {
-    std::cerr << "bench_stream: " << rows.status().message() << "\n";
+  if (!status.ok()) {
+    std::cerr << "bench_stream: " << status.message() << "\n";
     return 1;
   }
-  return Report(flags, *rows);
+  if (!flags.out.empty() && !(std::ofstream(flags.out) << report.dump(2) << "\n")) {
+    std::cerr << "bench_stream: cannot write " << flags.out << "\n";
+    return 1;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -270,10 +326,14 @@ int main(int argc, char** argv) {
   CLI::App app("Streams of batches against a raw gRPC stream of the same message size.", "bench_stream");
   doppel::Flags flags;
   app.add_option("--catalog", flags.catalog, "An imported catalog")->required();
-  app.add_option("--identities-per-batch", flags.p, "P")->capture_default_str();
-  app.add_option("--samples-per-identity", flags.k, "K")->capture_default_str();
+  app.add_option("--packed", flags.packed, "The same as raw pixels: `doppel pack --raw`");
+  app.add_option("--shapes", flags.shapes, "Batches, PxK")->capture_default_str();
   app.add_option("--seconds", flags.seconds, "Of one measurement")->capture_default_str();
   app.add_option("--rounds", flags.rounds, "The best of so many counts")->capture_default_str();
+  app.add_option("--borrow-bytes", flags.borrow_bytes, "Samples from this size on are not copied")
+      ->capture_default_str();
+  app.add_option("--part-bytes", flags.part_bytes, "Of one message")->capture_default_str();
+  app.add_flag("--cold", flags.cold, "First of all, once with the files dropped from the page cache");
   app.add_option("--out", flags.out, "Write the results there as JSON");
   CLI11_PARSE(app, argc, argv);
   const absl::Status logging = doppel::SetupLogging("bench_stream", "warning", "text");

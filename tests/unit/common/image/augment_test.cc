@@ -51,6 +51,41 @@ TEST(Augment, CertainFlipMirrors) {
   EXPECT_THAT(Augmented(options, 7, row), ::testing::ElementsAre(7, 8, 9, 4, 5, 6, 1, 2, 3));
 }
 
+TEST(Augment, CropShowsAWindowOfTheImage) {
+  AugmentOptions options;
+  options.crop = 1;  // a window of half the side
+  Image ramp{64, 64, 1, {}};
+  ramp.pixels.reserve(64 * 64);
+  for (int i = 0; i < 64 * 64; ++i) ramp.pixels.push_back(static_cast<uint8_t>(2 * (i % 64)));
+  std::set<int> lefts;
+  for (uint64_t key = 0; key < 20; ++key) {
+    const auto pixels = Augmented(options, key, ramp);
+    EXPECT_NEAR(pixels[63] - pixels[0], 63, 2);  // half of the slope, over the whole width
+    lefts.insert(pixels[0]);
+  }
+  EXPECT_GT(lefts.size(), 10u);
+}
+
+TEST(Augment, ColoursTurnButGreysStay) {
+  AugmentOptions options;
+  options.hue = 0.5;
+  options.saturation = 0.5;
+  const Image colours{1, 3, 3, {200, 30, 30, 128, 128, 128, 30, 30, 200}};
+  const auto pixels = Augmented(options, 11, colours);
+  EXPECT_NE(pixels, colours.pixels);
+  for (int i = 3; i < 6; ++i) EXPECT_NEAR(pixels[i], 128, 1);
+  const Image grey{1, 2, 1, {3, 250}};
+  EXPECT_EQ(Augmented(options, 11, grey), grey.pixels);
+}
+
+TEST(Augment, NewKindsDoNotShiftTheDrawsOfOthers) {
+  AugmentOptions flip, both;
+  flip.flip_probability = both.flip_probability = 0.5;
+  both.hue = 0.3;
+  const Image row{1, 2, 1, {1, 2}};
+  for (uint64_t key = 0; key < 50; ++key) EXPECT_EQ(Augmented(flip, key, row), Augmented(both, key, row));
+}
+
 TEST(Augment, HalfOfTheKeysFlip) {
   AugmentOptions options;
   options.flip_probability = 0.5;

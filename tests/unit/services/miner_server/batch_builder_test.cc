@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 
 #include "services/miner_server/similarity.h"
@@ -65,31 +66,60 @@ TEST(VarintSizeTest, MatchesProtobufAtTheBorders) {
   EXPECT_EQ(VarintSize(UINT64_MAX), 10u);
 }
 
+grpc::Slice StaticSlice(const char* text) {
+  return grpc::Slice(text, std::strlen(text), grpc::Slice::STATIC_SLICE);
+}
+
 TEST(WireMessageTest, KeepsTheOrderOfCopiedAndBorrowed) {
-  WireMessage message(8);
-  auto owner = std::make_shared<const std::string>("BORROWED");
-  message.Borrow({"first", nullptr});
+  const auto pool = BufferPool::Create();
+  WireMessage message(*pool, 8);
+  message.Borrow(StaticSlice("first"));
   message.Append("ab");
-  message.Borrow({*owner, owner});
-  message.Borrow({"|", nullptr});
+  message.Borrow(StaticSlice("BORROWED"));
+  message.Borrow(StaticSlice("|"));
   message.AppendVarint(300);
   EXPECT_EQ(BytesOf(message.Finish()), "firstabBORROWED|\xac\x02");
 }
 
-TEST(WireMessageTest, KeepsOwnersAliveUntilTheBufferIsGone) {
-  auto owner = std::make_shared<const std::string>(10000, 'x');
-  grpc::ByteBuffer buffer;
-  {
-    WireMessage message(0);
-    message.Borrow({*owner, owner});
-    buffer = message.Finish();
-  }
-  EXPECT_EQ(owner.use_count(), 2);
-  buffer.Clear();
-  EXPECT_EQ(owner.use_count(), 1);
+TEST(WireMessageTest, EmptyMessageHasNoBytes) {
+  EXPECT_EQ(BytesOf(WireMessage(*BufferPool::Create(), 0).Finish()), "");
 }
 
-TEST(WireMessageTest, EmptyMessageHasNoBytes) { EXPECT_EQ(BytesOf(WireMessage(0).Finish()), ""); }
+TEST(BufferPoolTest, GivesTheSameMemoryAgainOnceItIsFree) {
+  const auto pool = BufferPool::Create();
+  auto first = pool->Take(100000);
+  const char* const data = first->data();
+  const auto second = pool->Take(100000);
+  EXPECT_NE(second->data(), data);
+  first.reset();
+  EXPECT_GT(pool->idle_bytes(), 100000u);
+  EXPECT_EQ(pool->Take(100001)->data(), data);
+}
+
+TEST(BufferPoolTest, KeepsNoMoreThanItsLimit) {
+  const auto pool = BufferPool::Create(300000);
+  { const auto a = pool->Take(100000), b = pool->Take(100000), c = pool->Take(100000); }
+  EXPECT_GT(pool->idle_bytes(), 0u);
+  EXPECT_LE(pool->idle_bytes(), 300000u);
+  pool->Take(1000000).reset();
+  EXPECT_LE(pool->idle_bytes(), 300000u);
+}
+
+TEST(BufferPoolTest, MessagesOutliveThePool) {
+  auto pool = BufferPool::Create();
+  WireMessage message(*pool, 3);
+  message.Append("abc");
+  const grpc::ByteBuffer buffer = message.Finish();
+  pool.reset();
+  EXPECT_EQ(BytesOf(buffer), "abc");
+}
+
+absl::StatusOr<WireBatch> BuildBatch(const Catalog& catalog, const Generation* generation,
+                                     const v1::StreamSpec& spec, const PlannedBatch& planned,
+                                     const BuildOptions& options) {
+  BatchBuilder builder(std::shared_ptr<const Catalog>(std::shared_ptr<void>(), &catalog));
+  return builder.Build(generation, spec, planned, options);
+}
 
 // The envelope must be what protobuf itself writes for the same message: parse it and write it again.
 class EnvelopeTest : public ::testing::TestWithParam<size_t> {};
@@ -148,8 +178,10 @@ TEST(BatchBuilderTest, HeaderSaysWhereTheBatchIsFrom) {
 
 TEST(BatchBuilderTest, BorrowsBigSamplesAndCopiesSmallOnes) {
   BlobCatalog catalog(2, 1, {4095, 4096});
+  BuildOptions options;
+  options.borrow_bytes = 4096;
   WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 2, 1),
-                               MakePlanned(catalog, 2, 1), BuildOptions())
+                               MakePlanned(catalog, 2, 1), options)
                         .value();
   EXPECT_EQ(catalog.holders(0), 0);
   EXPECT_EQ(catalog.holders(1), 1);
@@ -246,6 +278,98 @@ TEST(BatchBuilderTest, DecodedPixelsAreTheImagesOwnAndIndependentOfThreads) {
   EXPECT_EQ(batch.pixels().size(), 60u * 24 * 20 * 3);
   EXPECT_EQ(batch.image().width(), 20u);
   EXPECT_EQ(batch.SerializeAsString().size(), batch.ByteSizeLong());
+}
+
+TEST(BatchBuilderTest, MappedShardsGiveTheBytesThatReadingGives) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 12;
+  const testing::CatalogFixture fixture(fixture_options);
+  const Catalog& catalog = *fixture.catalog();
+  for (const uint64_t borrow : {uint64_t{1}, uint64_t{1} << 30}) {
+    BuildOptions options;
+    options.borrow_bytes = borrow;
+    const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_ENCODED, 12, 2),
+                                       MakePlanned(catalog, 12, 2), options)
+                                .value();
+    const std::string bytes = BytesOf(built.parts[0]);
+    v1::StreamBatchesResponse response;
+    ASSERT_TRUE(response.ParseFromString(bytes));
+    EXPECT_EQ(response.SerializeAsString(), bytes);
+    for (const v1::Sample& sample : response.batch().samples()) {
+      EXPECT_EQ(sample.encoded(), std::string(catalog.Read(sample.sample()).value().data));
+    }
+  }
+}
+
+TEST(BatchBuilderTest, MappedReferencesArePlacesInTheShard) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 5;
+  const testing::CatalogFixture fixture(fixture_options);
+  const Catalog& catalog = *fixture.catalog();
+  const WireBatch built = BuildBatch(catalog, nullptr, MakeSpec(v1::PAYLOAD_KIND_REFERENCE, 5, 2),
+                                     MakePlanned(catalog, 5, 2), BuildOptions())
+                              .value();
+  const std::string bytes = BytesOf(built.parts[0]);
+  const v1::Batch batch = ParseStream(built.parts[0]);
+  for (const v1::Sample& sample : batch.samples()) {
+    EXPECT_EQ(sample.reference().path(), catalog.SamplePath(sample.sample()));
+    EXPECT_EQ(sample.reference().offset(), catalog.Sample(sample.sample()).offset);
+    EXPECT_EQ(sample.reference().size(), catalog.Sample(sample.sample()).size);
+  }
+}
+
+TEST(BatchBuilderTest, AugmentedPixelsFollowFromSeedCursorAndPosition) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 4;
+  const testing::CatalogFixture fixture(fixture_options);
+  v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_DECODED, 4, 2);
+  spec.mutable_image()->set_height(32);
+  spec.mutable_image()->set_width(32);
+  spec.mutable_image()->set_channels(3);
+  const auto pixels = [&](uint64_t cursor, int threads) {
+    PlannedBatch planned = MakePlanned(*fixture.catalog(), 4, 2);
+    planned.cursor = cursor;
+    BuildOptions options;
+    options.decode_threads = threads;
+    return ParseStream(BuildBatch(*fixture.catalog(), nullptr, spec, planned, options).value().parts[0])
+        .pixels();
+  };
+  const std::string plain = pixels(1, 1);
+  spec.mutable_augmentation()->set_crop(0.3);
+  spec.mutable_augmentation()->set_hue(0.2);
+  spec.mutable_augmentation()->set_flip_probability(0.5);
+  const std::string one = pixels(1, 1);
+  EXPECT_NE(one, plain);
+  EXPECT_EQ(one, pixels(1, 3));
+  EXPECT_NE(one, pixels(2, 1));
+  spec.mutable_augmentation()->set_seed(5);
+  EXPECT_NE(one, pixels(1, 1));
+}
+
+TEST(BatchBuilderTest, DecodedSamplesCarryTheChecksumOfTheirPixels) {
+  testing::CatalogFixtureOptions fixture_options;
+  fixture_options.identities = 3;
+  const testing::CatalogFixture fixture(fixture_options);
+  v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_DECODED, 3, 2);
+  spec.mutable_image()->set_height(16);
+  spec.mutable_image()->set_width(16);
+  spec.mutable_image()->set_channels(1);
+  const v1::Batch batch = ParseStream(
+      BuildBatch(*fixture.catalog(), nullptr, spec, MakePlanned(*fixture.catalog(), 3, 2), BuildOptions())
+          .value()
+          .parts[0]);
+  for (int i = 0; i < 6; ++i) {
+    const std::string pixels = batch.pixels().substr(i * 256, 256);
+    EXPECT_EQ(batch.samples(i).pixels_crc32c(), Crc32c(pixels)) << i;
+  }
+}
+
+TEST(BatchBuilderTest, ReadingAheadTakesAnyBatch) {
+  const testing::CatalogFixture fixture;
+  BatchBuilder builder(fixture.catalog());
+  builder.ReadAhead(MakePlanned(*fixture.catalog(), 4, 2));
+  BatchBuilder(std::make_shared<BlobCatalog>(2, 2, std::vector<size_t>{10}))
+      .ReadAhead(MakePlanned(BlobCatalog(2, 2, {10}), 2, 2));
 }
 
 TEST(BatchBuilderTest, DecodedPartsHoldTheirOwnPixels) {

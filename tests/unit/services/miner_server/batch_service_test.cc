@@ -484,6 +484,48 @@ TEST_F(BatchServiceTest, ManyStreamsAtOnceGetTheirOwnBatches) {
   for (std::thread& thread : threads) thread.join();
 }
 
+TEST_F(BatchServiceTest, LastOf64StreamsIsServedWhileTheOthersDoNotRead) {
+  Start();
+  std::vector<std::unique_ptr<StreamClient>> clients;
+  clients.reserve(64);
+  for (int i = 0; i < 64; ++i) {
+    clients.push_back(std::make_unique<StreamClient>(server_->address()));
+    v1::StreamSpec spec = SpecOf("random", 4, 2, i % 4 == 0 ? kDecoded : kEncoded);
+    spec.set_seed(i);
+    clients.back()->Open(spec);
+    clients.back()->Grant(6);
+  }
+  for (auto client = clients.rbegin(); client != clients.rend(); ++client) {
+    (*client)->ReadOpened();
+    for (uint64_t cursor = 0; cursor < 6; ++cursor) EXPECT_EQ((*client)->ReadBatch()->cursor(), cursor);
+  }
+  // Nobody is ahead of what they asked for.
+  const v1::DescribeResponse description = Describe();
+  EXPECT_EQ(description.streams_size(), 64);
+  for (const v1::StreamInfo& stream : description.streams()) EXPECT_EQ(stream.next_cursor(), 6u);
+}
+
+TEST_F(BatchServiceTest, DecodedBatchesBuiltAheadKeepTheirOrderAndEqualGetBatch) {
+  MinerServerOptions options;
+  options.batch_threads = 3;
+  Start(options);
+  v1::StreamSpec spec = SpecOf("random", 4, 2, kDecoded);
+  spec.mutable_augmentation()->set_rotate_degrees(10);
+  StreamClient client(server_->address());
+  client.Open(spec);
+  client.Grant(20);
+  client.ReadOpened();
+  for (uint64_t cursor = 0; cursor < 20; ++cursor) {
+    const v1::Batch streamed = client.ReadBatch().value();
+    ASSERT_EQ(streamed.cursor(), cursor);
+    if (cursor % 7 != 0) continue;
+    spec.set_cursor(cursor);
+    v1::Batch fetched;
+    EXPECT_TRUE(GetBatch(spec, &fetched).ok());
+    EXPECT_EQ(fetched.SerializeAsString(), streamed.SerializeAsString());
+  }
+}
+
 TEST_F(BatchServiceTest, TrainersSourceSurvivesARestartOnTheSamePort) {
   Start();
   MinerServerOptions options;
@@ -494,17 +536,17 @@ TEST_F(BatchServiceTest, TrainersSourceSurvivesARestartOnTheSamePort) {
   source_options.spec.set_max_batches(60);
   const auto source = MakeGrpcBatchSource(source_options);
   std::vector<std::string> batches;
-  for (int i = 0; i < 10; ++i) batches.push_back(source->Next().value().SerializeAsString());
+  for (int i = 0; i < 10; ++i) batches.push_back(ToProto(source->Next().value()).SerializeAsString());
   source->Acknowledge(9);
   server_.reset();
   Start(options);
   while (true) {
-    const absl::StatusOr<v1::Batch> batch = source->Next();
+    const absl::StatusOr<ReceivedBatch> batch = source->Next();
     if (!batch.ok()) {
       EXPECT_EQ(batch.status().code(), absl::StatusCode::kOutOfRange) << batch.status();
       break;
     }
-    batches.push_back(batch->SerializeAsString());
+    batches.push_back(ToProto(*batch).SerializeAsString());
   }
   ASSERT_EQ(batches.size(), 60u);
   for (size_t cursor = 0; cursor < 60; cursor += 7) {

@@ -29,29 +29,33 @@ v1::Batch Part(uint64_t cursor, uint32_t index, uint32_t parts, uint64_t first, 
   return batch;
 }
 
+ReceivedBatch ReceivedPart(uint64_t cursor, uint32_t index, uint32_t parts, uint64_t first, uint64_t count) {
+  return FromProto(Part(cursor, index, parts, first, count)).value();
+}
+
 TEST(BatchAssemblerTest, OnePartIsAWholeBatch) {
   BatchAssembler assembler(7);
-  const auto batch = assembler.Add(Part(7, 0, 1, 0, 4)).value();
+  const auto batch = assembler.Add(ReceivedPart(7, 0, 1, 0, 4)).value();
   ASSERT_TRUE(batch.has_value());
-  EXPECT_EQ(batch->SerializeAsString(), Part(7, 0, 1, 0, 4).SerializeAsString());
+  EXPECT_EQ(ToProto(*batch).SerializeAsString(), Part(7, 0, 1, 0, 4).SerializeAsString());
   EXPECT_EQ(assembler.next_cursor(), 8u);
 }
 
 TEST(BatchAssemblerTest, PartsAreJoinedInOrder) {
   BatchAssembler assembler(0);
-  EXPECT_FALSE(assembler.Add(Part(0, 0, 3, 0, 1)).value().has_value());
-  EXPECT_FALSE(assembler.Add(Part(0, 1, 3, 1, 2)).value().has_value());
+  EXPECT_FALSE(assembler.Add(ReceivedPart(0, 0, 3, 0, 1)).value().has_value());
+  EXPECT_FALSE(assembler.Add(ReceivedPart(0, 1, 3, 1, 2)).value().has_value());
   EXPECT_EQ(assembler.next_cursor(), 0u);
-  const auto batch = assembler.Add(Part(0, 2, 3, 3, 1)).value();
+  const auto batch = assembler.Add(ReceivedPart(0, 2, 3, 3, 1)).value();
   ASSERT_TRUE(batch.has_value());
-  EXPECT_EQ(batch->pixels(), "abcd");
-  EXPECT_EQ(batch->SerializeAsString(), Part(0, 0, 1, 0, 4).SerializeAsString());
+  EXPECT_EQ(ToProto(*batch).pixels(), "abcd");
+  EXPECT_EQ(ToProto(*batch).SerializeAsString(), Part(0, 0, 1, 0, 4).SerializeAsString());
 }
 
 TEST(BatchAssemblerTest, BatchesFollowOneAnother) {
   BatchAssembler assembler(3);
-  EXPECT_TRUE(assembler.Add(Part(3, 0, 1, 0, 4)).value().has_value());
-  EXPECT_TRUE(assembler.Add(Part(4, 0, 1, 0, 4)).value().has_value());
+  EXPECT_TRUE(assembler.Add(ReceivedPart(3, 0, 1, 0, 4)).value().has_value());
+  EXPECT_TRUE(assembler.Add(ReceivedPart(4, 0, 1, 0, 4)).value().has_value());
 }
 
 TEST(BatchAssemblerTest, RefusesWhatDoesNotFollow) {
@@ -69,47 +73,32 @@ TEST(BatchAssemblerTest, RefusesWhatDoesNotFollow) {
   for (size_t i = 0; i < streams.size(); ++i) {
     BatchAssembler assembler(0);
     absl::Status status;
-    for (const v1::Batch& part : streams[i]) status = assembler.Add(part).status();
+    for (const v1::Batch& part : streams[i]) status = assembler.Add(FromProto(part).value()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << i;
   }
 }
 
 TEST(BatchAssemblerTest, RefusesAGenerationThatChangesInside) {
   BatchAssembler assembler(0);
-  ASSERT_TRUE(assembler.Add(Part(0, 0, 2, 0, 2)).ok());
+  ASSERT_TRUE(assembler.Add(ReceivedPart(0, 0, 2, 0, 2)).ok());
   v1::Batch second = Part(0, 1, 2, 2, 2);
   second.set_generation(5);
-  EXPECT_THAT(std::string(assembler.Add(second).status().message()), HasSubstr("generation"));
+  EXPECT_THAT(std::string(assembler.Add(FromProto(second).value()).status().message()),
+              HasSubstr("generation"));
 }
 
-TEST(BatchAssemblerTest, RefusesMissingPixels) {
-  v1::Batch batch = Part(0, 0, 1, 0, 4);
-  batch.mutable_pixels()->pop_back();
-  EXPECT_THAT(std::string(BatchAssembler(0).Add(batch).status().message()), HasSubstr("pixel"));
+TEST(BatchAssemblerTest, KeepsToItsStride) {
+  BatchAssembler assembler(3, 4);
+  EXPECT_TRUE(assembler.Add(ReceivedPart(3, 0, 1, 0, 4)).value().has_value());
+  EXPECT_TRUE(assembler.Add(ReceivedPart(7, 0, 1, 0, 4)).value().has_value());
+  EXPECT_FALSE(assembler.Add(ReceivedPart(8, 0, 1, 0, 4)).ok());
 }
 
-TEST(VerifyChecksumsTest, NamesTheFirstSampleThatDiffers) {
-  v1::Batch batch;
-  batch.set_payload(v1::PAYLOAD_KIND_ENCODED);
-  for (uint64_t i = 0; i < 3; ++i) {
-    v1::Sample* sample = batch.add_samples();
-    sample->set_identity(10 + i);
-    sample->set_sample(100 + i);
-    sample->set_encoded("abc");
-    sample->set_crc32c(Crc32c("abc"));
-  }
-  EXPECT_TRUE(VerifyChecksums(batch).ok());
-  batch.mutable_samples(1)->set_encoded("abd");
-  const absl::Status status = VerifyChecksums(batch);
-  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("sample 101 of identity 11"));
-}
-
-TEST(VerifyChecksumsTest, LooksAtEncodedBatchesOnly) {
-  v1::Batch batch;
-  batch.set_payload(v1::PAYLOAD_KIND_REFERENCE);
-  batch.add_samples()->set_crc32c(5);
-  EXPECT_TRUE(VerifyChecksums(batch).ok());
+TEST(BatchAssemblerTest, TakesAnyCursorWhereTheServerChooses) {
+  BatchAssembler assembler(0, 0);
+  EXPECT_TRUE(assembler.Add(ReceivedPart(9, 0, 1, 0, 4)).value().has_value());
+  EXPECT_FALSE(assembler.Add(ReceivedPart(2, 0, 2, 0, 2)).value().has_value());
+  EXPECT_FALSE(assembler.Add(ReceivedPart(3, 1, 2, 2, 2)).ok());  // a part of another batch
 }
 
 }  // namespace

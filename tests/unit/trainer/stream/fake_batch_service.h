@@ -99,11 +99,19 @@ class FakeBatchService : public v1::BatchService::Service {
 
   grpc::Status GetBatch(grpc::ServerContext*, const v1::GetBatchRequest* request,
                         v1::GetBatchResponse* response) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      ++seen_.fetched;
-    }
     *response->mutable_batch() = get_batch(request->spec().cursor());
+    if (request->spec().payload() == v1::PAYLOAD_KIND_REFERENCE) {
+      response->mutable_batch()->set_payload(v1::PAYLOAD_KIND_REFERENCE);
+      uint64_t offset = 1000;
+      for (v1::Sample& sample : *response->mutable_batch()->mutable_samples()) {
+        sample.clear_encoded();
+        sample.mutable_reference()->set_path("/data/shard.tar");
+        sample.mutable_reference()->set_offset(offset++);
+      }
+      return grpc::Status::OK;
+    }
+    absl::MutexLock lock(&mutex_);
+    ++seen_.fetched;
     return grpc::Status::OK;
   }
 

@@ -40,7 +40,7 @@ TEST(GrpcBatchSourceTest, DeliversInOrderFromTheCursorAskedForAndEnds) {
   options.spec.set_cursor(5);
   const auto source = MakeGrpcBatchSource(options);
   for (uint64_t cursor = 5; cursor < 25; ++cursor) {
-    EXPECT_EQ(source->Next().value().SerializeAsString(), MakeTestBatch(cursor).SerializeAsString());
+    EXPECT_EQ(ToProto(source->Next().value()).SerializeAsString(), MakeTestBatch(cursor).SerializeAsString());
   }
   EXPECT_EQ(source->Next().status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(source->Next().status().code(), absl::StatusCode::kOutOfRange);
@@ -73,8 +73,8 @@ TEST(GrpcBatchSourceTest, JoinsParts) {
   };
   FakeServer server(&service);
   const auto source = MakeGrpcBatchSource(OptionsFor(server.address(), 2));
-  EXPECT_EQ(source->Next().value().SerializeAsString(), MakeTestBatch(0).SerializeAsString());
-  EXPECT_EQ(source->Next().value().SerializeAsString(), MakeTestBatch(1).SerializeAsString());
+  EXPECT_EQ(ToProto(source->Next().value()).SerializeAsString(), MakeTestBatch(0).SerializeAsString());
+  EXPECT_EQ(ToProto(source->Next().value()).SerializeAsString(), MakeTestBatch(1).SerializeAsString());
 }
 
 TEST(GrpcBatchSourceTest, PassesAcknowledgementsOn) {
@@ -161,9 +161,12 @@ TEST(GrpcBatchSourceTest, DamagedBatchIsFetchedAgain) {
   FakeServer server(&service);
   const auto source = MakeGrpcBatchSource(OptionsFor(server.address(), 3));
   for (uint64_t cursor = 0; cursor < 3; ++cursor) {
-    EXPECT_EQ(source->Next().value().SerializeAsString(), MakeTestBatch(cursor).SerializeAsString());
+    EXPECT_EQ(ToProto(source->Next().value()).SerializeAsString(), MakeTestBatch(cursor).SerializeAsString());
   }
   EXPECT_EQ(service.seen().fetched, 1u);
+  EXPECT_EQ(source->statistics().damaged_samples, 1u);
+  EXPECT_EQ(source->statistics().batches_fetched_again, 1u);
+  EXPECT_EQ(source->statistics().batches, 3u);
 }
 
 TEST(GrpcBatchSourceTest, BatchThatStaysDamagedIsAnErrorThatNamesTheSample) {
@@ -177,7 +180,9 @@ TEST(GrpcBatchSourceTest, BatchThatStaysDamagedIsAnErrorThatNamesTheSample) {
   const absl::Status status = source->Next().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("sample 81 of identity 9"), HasSubstr("batch 4")));
+              AllOf(HasSubstr("sample 81 of identity 9"), HasSubstr("batch 4"),
+                    HasSubstr("/data/shard.tar + 1001"), HasSubstr("4 times")));
+  EXPECT_EQ(service.seen().fetched, 3u);
 }
 
 TEST(GrpcBatchSourceTest, ChecksumsMayBeLeftUnchecked) {

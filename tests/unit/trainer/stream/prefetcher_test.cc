@@ -50,12 +50,12 @@ v1::Batch EncodedBatch(uint64_t cursor, int samples = 4) {
 class ListSource : public BatchSource {
  public:
   explicit ListSource(std::vector<v1::Batch> batches) : batches_(std::move(batches)) {}
-  absl::StatusOr<v1::Batch> Next() override {
+  absl::StatusOr<ReceivedBatch> Next() override {
     absl::MutexLock lock(&mutex_);
     if (stall_at == next_) mutex_.Await(absl::Condition(&cancelled_));
     if (cancelled_) return absl::CancelledError("cancelled");
     if (next_ == batches_.size()) return end;
-    return batches_[next_++];
+    return FromProto(batches_[next_++]);
   }
   void Acknowledge(uint64_t cursor) override {
     absl::MutexLock lock(&mutex_);
@@ -262,36 +262,44 @@ TEST_F(ReferenceTest, PrefetcherReadsTheFilesItself) {
 
 TEST_F(ReferenceTest, ChangedBytesAreDataLoss) {
   batch_.mutable_samples(1)->set_crc32c(1);
-  const absl::Status status = ReferenceReader().Read(batch_.samples(1)).status();
+  const absl::Status status = ReferenceReader().Read(FromProto(batch_).value(), 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("sample 1 of identity 0"));
 }
 
+TEST_F(ReferenceTest, ChecksumsMayBeLeftUnchecked) {
+  batch_.mutable_samples(1)->set_crc32c(1);
+  EXPECT_TRUE(ReferenceReader(false).Read(FromProto(batch_).value(), 1).ok());
+}
+
 TEST_F(ReferenceTest, ShortFileIsDataLoss) {
-  v1::Sample sample = batch_.samples(3);
+  v1::Sample& sample = *batch_.mutable_samples(3);
   sample.mutable_reference()->set_size(1 << 20);
-  EXPECT_EQ(ReferenceReader().Read(sample).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReferenceReader().Read(FromProto(batch_).value(), 3).status().code(),
+            absl::StatusCode::kDataLoss);
   sample.mutable_reference()->set_offset(UINT64_MAX);
-  EXPECT_EQ(ReferenceReader().Read(sample).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReferenceReader().Read(FromProto(batch_).value(), 3).status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 TEST_F(ReferenceTest, MissingFileSaysWhatToAskForInstead) {
-  v1::Sample sample = batch_.samples(0);
+  v1::Sample& sample = *batch_.mutable_samples(0);
   sample.mutable_reference()->set_path(dir_ / "gone");
-  EXPECT_THAT(std::string(ReferenceReader().Read(sample).status().message()),
+  EXPECT_THAT(std::string(ReferenceReader().Read(FromProto(batch_).value(), 0).status().message()),
               AllOf(HasSubstr("gone"), HasSubstr("ENCODED")));
 }
 
 TEST_F(ReferenceTest, MoreFilesThanItKeepsOpenStillRead) {
-  ReferenceReader reader(2);
+  ReferenceReader reader(true, 2);
   std::vector<ReferenceReader::Bytes> kept;
   for (int i = 0; i < 5; ++i) {
     testing::WriteTestFile(dir_ / absl::StrCat("file", i), std::string(10, static_cast<char>('a' + i)));
-    v1::Sample sample;
+    v1::Batch batch;
+    v1::Sample& sample = *batch.add_samples();
     sample.mutable_reference()->set_path(dir_ / absl::StrCat("file", i));
     sample.mutable_reference()->set_size(10);
     sample.set_crc32c(Crc32c(std::string(10, static_cast<char>('a' + i))));
-    kept.push_back(reader.Read(sample).value());
+    kept.push_back(reader.Read(FromProto(batch).value(), 0).value());
   }
   for (int i = 0; i < 5; ++i) EXPECT_EQ(kept[i].data[9], 'a' + i);
 }
