@@ -1,5 +1,7 @@
 #include "trainer/loss/distance.h"
 
+#include <ATen/ATen.h>
+
 #include "absl/strings/str_cat.h"
 
 namespace doppel {
@@ -52,6 +54,18 @@ torch::Tensor PairDistances(const torch::Tensor& embeddings, const torch::Tensor
   }
   const torch::Tensor squared =
       (embeddings.index_select(0, first) - embeddings.index_select(0, second)).square().sum(1);
+  return distance == Distance::kEuclidean ? (squared + kEpsilon).sqrt() : squared;
+}
+
+torch::Tensor ExactDistances(const torch::Tensor& rows, const torch::Tensor& columns, Distance distance) {
+  constexpr int64_t kFromDifferences = 2;
+  if (distance == Distance::kCosine) {
+    // 1 - uv = |u - v|² / 2 + (1 - |u|²) / 2 + (1 - |v|²) / 2; the last two are 0 but for tiny rows.
+    const torch::Tensor u = UnitRows(rows), v = UnitRows(columns);
+    const torch::Tensor slack_u = (1 - u.square().sum(1)) / 2, slack_v = (1 - v.square().sum(1)) / 2;
+    return at::cdist(u, v, 2, kFromDifferences).square() / 2 + slack_u.unsqueeze(1) + slack_v.unsqueeze(0);
+  }
+  const torch::Tensor squared = at::cdist(rows, columns, 2, kFromDifferences).square();
   return distance == Distance::kEuclidean ? (squared + kEpsilon).sqrt() : squared;
 }
 

@@ -24,4 +24,8 @@ torch::Tensor PairwiseDistances(const torch::Tensor& embeddings, Distance distan
 torch::Tensor PairDistances(const torch::Tensor& embeddings, const torch::Tensor& first,
                             const torch::Tensor& second, Distance distance);
 
+// [A, D] and [C, D] → [A, C], from differences: exact and differentiable, but several times slower than
+// PairwiseDistances.
+torch::Tensor ExactDistances(const torch::Tensor& rows, const torch::Tensor& columns, Distance distance);
+
 }  // namespace doppel

@@ -8,8 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "trainer/loss/batch_check.h"
-#include "trainer/loss/selection/batch_hard.h"
-#include "trainer/loss/triplet_loss.h"
+#include "trainer/loss/pair_rows.h"
 
 namespace doppel {
 
@@ -17,12 +16,13 @@ torch::Tensor IdSoftmaxLoss(const torch::Tensor& embeddings, const torch::Tensor
                             const torch::Tensor& weight, const torch::Tensor& bias,
                             const IdSoftmaxOptions& options) {
   namespace F = torch::nn::functional;
+  const auto type = embeddings.scalar_type();
   torch::Tensor logits;
   if (options.scale > 0) {
     const auto unit = F::NormalizeFuncOptions().dim(1);
-    logits = F::linear(F::normalize(embeddings, unit), F::normalize(weight, unit)) * options.scale;
+    logits = F::linear(F::normalize(embeddings, unit), F::normalize(weight.to(type), unit)) * options.scale;
   } else {
-    logits = F::linear(embeddings, weight, bias);
+    logits = F::linear(embeddings, weight.to(type), bias.defined() ? bias.to(type) : bias);
   }
   return F::cross_entropy(logits, targets,
                           F::CrossEntropyFuncOptions().label_smoothing(options.label_smoothing));
@@ -74,30 +74,25 @@ absl::StatusOr<std::vector<int64_t>> IdSoftmaxModule::Classes(absl::Span<const i
   return classes;
 }
 
-absl::StatusOr<LossResult> IdSoftmaxModule::Compute(const LossInput& input) {
-  const torch::Tensor& embeddings = input.embeddings;
-  const absl::Span<const int64_t> identities = input.identities;
-  RETURN_IF_ERROR(CheckEmbeddings(embeddings, identities));
-  if (embeddings.size(1) != options_.dimension) {
+absl::StatusOr<torch::Tensor> IdSoftmaxModule::CrossEntropy(const torch::Tensor& features,
+                                                            absl::Span<const int64_t> identities) {
+  RETURN_IF_ERROR(CheckEmbeddings(features, identities));
+  if (features.size(1) != options_.dimension) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "embeddings have ", embeddings.size(1), " dimensions, the classification head ", options_.dimension));
+        "embeddings have ", features.size(1), " dimensions, the classification head ", options_.dimension));
   }
   ASSIGN_OR_RETURN(const std::vector<int64_t> classes, Classes(identities));
-  const torch::Tensor targets = torch::tensor(at::ArrayRef<int64_t>(classes)).to(embeddings.device());
+  const torch::Tensor targets = torch::tensor(at::ArrayRef<int64_t>(classes)).to(features.device());
+  return IdSoftmaxLoss(features, targets, weight_, bias_, options_);
+}
 
-  LossResult result;
-  if (CheckHasTriplets(identities).ok()) {
-    torch::NoGradGuard no_grad;
-    TripletLossOptions options;
-    options.distance = options_.distance;
-    options.margin.soft = true;
-    ASSIGN_OR_RETURN(LossResult watched,
-                     TripletLoss(embeddings.detach(), identities, BatchHardSelector(), options));
-    result.statistics = watched.statistics;
-  } else {
-    result.statistics.norm = NormPercentiles(embeddings);
+absl::StatusOr<LossResult> IdSoftmaxModule::Compute(const LossInput& input) {
+  if (input.memory.defined() && input.memory.size(0) > 0) {
+    return absl::InvalidArgumentError("id_softmax cannot use a cross-batch memory: set memory to 0");
   }
-  result.loss = IdSoftmaxLoss(embeddings, targets, weight_, bias_, options_);
+  LossResult result;
+  ASSIGN_OR_RETURN(result.loss, CrossEntropy(input.embeddings, input.identities));
+  ASSIGN_OR_RETURN(result.statistics, WatchHardest(input, options_.distance));
   result.statistics.loss = result.loss.item<double>();
   return result;
 }

@@ -24,7 +24,8 @@ struct IdSoftmaxOptions {
   Distance distance = Distance::kEuclidean;
 };
 
-// Mean cross entropy. targets: int64 [B]; weight [C, D]; bias [C], or undefined.
+// Mean cross entropy, in the type of the embeddings. targets: int64 [B]; weight [C, D]; bias [C], or
+// undefined.
 torch::Tensor IdSoftmaxLoss(const torch::Tensor& embeddings, const torch::Tensor& targets,
                             const torch::Tensor& weight, const torch::Tensor& bias,
                             const IdSoftmaxOptions& options);
@@ -37,6 +38,9 @@ class IdSoftmaxModule : public Loss {
   static absl::StatusOr<std::unique_ptr<IdSoftmaxModule>> Create(const IdSoftmaxOptions& options);
 
   absl::StatusOr<LossResult> Compute(const LossInput& input) override;
+  // The loss alone, of other features than those that distances are taken of.
+  absl::StatusOr<torch::Tensor> CrossEntropy(const torch::Tensor& features,
+                                             absl::Span<const int64_t> identities);
   NamedTensors NamedParameters() override;
   NamedTensors State() override;
   absl::Status LoadState(const NamedTensors& state) override;

@@ -39,6 +39,8 @@ struct LossInput {
   absl::Span<const int64_t> memory_identities;  // [R]
   // Steps done before: what margin schedules and counter-based random draws depend on.
   uint64_t step = 0;
+  // Of the batch's plan; a cross-batch memory starts anew when it changes.
+  uint64_t generation = 0;
 };
 
 // A loss with what it learns itself (a classification head), if anything. Not thread-safe.

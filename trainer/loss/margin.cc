@@ -1,6 +1,6 @@
 #include "trainer/loss/margin.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -33,9 +33,30 @@ absl::Status CheckMargin(const Margin& margin) {
   return absl::OkStatus();
 }
 
+Margin MarginAt(const Margin& margin, const MarginSchedule& schedule, uint64_t step) {
+  if (margin.soft || step >= schedule.steps) return margin;
+  Margin now = margin;
+  const double share = static_cast<double>(step) / static_cast<double>(schedule.steps);
+  now.margin = schedule.start + (margin.margin - schedule.start) * share;
+  return now;
+}
+
+absl::Status CheckMarginSchedule(const Margin& margin, const MarginSchedule& schedule) {
+  if (schedule.steps == 0) return absl::OkStatus();
+  if (margin.soft) {
+    return absl::InvalidArgumentError(
+        "a margin schedule goes with a hinge margin only: give a number as margin, or no margin_steps");
+  }
+  if (!(schedule.start >= 0 && std::isfinite(schedule.start))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("margin_start is ", schedule.start, ": it must not be negative"));
+  }
+  return absl::OkStatus();
+}
+
 torch::Tensor ApplyMargin(const torch::Tensor& z, const Margin& margin) {
-  if (!margin.soft) return torch::relu(z + margin.margin);
-  return torch::softplus(z * margin.scale, /*beta=*/1, /*threshold=*/40);
+  if (!margin.soft) return at::relu(z + margin.margin);
+  return at::softplus(z * margin.scale, /*beta=*/1, /*threshold=*/40);
 }
 
 torch::Tensor IsActive(const torch::Tensor& z, const Margin& margin) {

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -19,6 +21,16 @@ struct Margin {
 // "soft" or a number ≥ 0.
 absl::StatusOr<Margin> ParseMargin(absl::string_view text, double soft_scale);
 absl::Status CheckMargin(const Margin& margin);
+
+// Hinge margins that grow (or shrink) while training: `start` at step 0, the margin itself from `steps` on,
+// linear between. 0 steps: the margin from the beginning.
+struct MarginSchedule {
+  double start = 0;
+  uint64_t steps = 0;
+};
+Margin MarginAt(const Margin& margin, const MarginSchedule& schedule, uint64_t step);
+// INVALID_ARGUMENT for a negative start, or steps with a soft margin.
+absl::Status CheckMarginSchedule(const Margin& margin, const MarginSchedule& schedule);
 
 // Elementwise.
 torch::Tensor ApplyMargin(const torch::Tensor& z, const Margin& margin);

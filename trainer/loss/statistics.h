@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
+
 namespace doppel {
 
 struct Percentiles {
@@ -11,6 +13,18 @@ struct Percentiles {
 
 // Linear interpolation between order statistics, as NumPy's default. Zeros for no values. O(n).
 Percentiles ComputePercentiles(std::vector<float> values);
+
+// Values that each stand for `weight` equal ones, or weights[i], if those are given. Weights are whole
+// numbers; values of +infinity stand for none.
+struct WeightedValues {
+  const float* values = nullptr;
+  int64_t size = 0;
+  double weight = 1;
+  const float* weights = nullptr;
+};
+// ComputePercentiles of all values, repeated by their weights, without spelling them out: a histogram tells
+// which few values have to be sorted. O(n) time, hardly any memory.
+Percentiles ComputeWeightedPercentiles(absl::Span<const WeightedValues> parts);
 
 // What a step of metric learning is judged by; the loss alone says little.
 struct LossStatistics {

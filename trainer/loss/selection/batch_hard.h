@@ -4,11 +4,12 @@
 
 namespace doppel {
 
-// Per anchor one triplet: the farthest positive, the nearest negative (TriNet's batch hard, TriHard).
+// Per anchor one triplet: the farthest positive, the nearest negative (TriNet's batch hard, TriHard). Ties go
+// to the first column.
 class BatchHardSelector : public TripletSelector {
  public:
-  TripletSelection Select(const torch::Tensor& distances,
-                          absl::Span<const int64_t> identities) const override;
+  void Select(const AnchorRow& row, const SelectionContext& context,
+              TripletSelection* selection) const override;
 };
 
 }  // namespace doppel

@@ -6,14 +6,14 @@ namespace doppel {
 
 // Batch OHNM: every (anchor, positive) pair against the k nearest samples of other identities in the batch.
 // `skip` leaves out the very nearest, which are the likeliest label errors ("moderately hard"): ranks skip ..
-// skip + k - 1 are taken. An anchor with fewer negatives (n) than that keeps k' = min(k, n) of them and skips
+// skip + k - 1 are taken. A pair with fewer negatives (n) than that keeps k' = min(k, n) of them and skips
 // min(skip, n - k').
 class BatchOhnmSelector : public TripletSelector {
  public:
   // k ≥ 1, skip ≥ 0.
   BatchOhnmSelector(int k, int skip) : k_(k), skip_(skip) {}
-  TripletSelection Select(const torch::Tensor& distances,
-                          absl::Span<const int64_t> identities) const override;
+  void Select(const AnchorRow& row, const SelectionContext& context,
+              TripletSelection* selection) const override;
 
  private:
   const int64_t k_;

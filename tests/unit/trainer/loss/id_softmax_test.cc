@@ -20,8 +20,8 @@ IdSoftmaxOptions Options(int64_t classes, int64_t dimension) {
 }
 
 // Cross entropy from its definition.
-double Brute(const torch::Tensor& x, const std::vector<int64_t>& targets, const torch::Tensor& w,
-             const torch::Tensor& bias, double scale) {
+double BruteCrossEntropy(const torch::Tensor& x, const std::vector<int64_t>& targets, const torch::Tensor& w,
+                         const torch::Tensor& bias, double scale) {
   double total = 0;
   for (int64_t i = 0; i < x.size(0); ++i) {
     std::vector<double> logits;
@@ -53,15 +53,16 @@ TEST(IdSoftmaxTest, ValueAndGradientAgreeWithTheDefinition) {
     const torch::Tensor w = torch::randn({5, 3}, torch::kFloat64);
     const torch::Tensor bias = torch::randn({5}, torch::kFloat64);
     torch::Tensor loss = IdSoftmaxLoss(x, t, w, bias, options);
-    EXPECT_NEAR(loss.item<double>(), Brute(x.detach(), targets, w, bias, scale), 1e-10);
+    EXPECT_NEAR(loss.item<double>(), BruteCrossEntropy(x.detach(), targets, w, bias, scale), 1e-10);
     loss.backward();
     for (int64_t i = 0; i < 4; ++i) {
       for (int64_t j = 0; j < 3; ++j) {
         torch::Tensor up = x.detach().clone(), down = x.detach().clone();
         up[i][j] += 1e-6;
         down[i][j] -= 1e-6;
-        const double slope =
-            (Brute(up, targets, w, bias, scale) - Brute(down, targets, w, bias, scale)) / 2e-6;
+        const double slope = (BruteCrossEntropy(up, targets, w, bias, scale) -
+                              BruteCrossEntropy(down, targets, w, bias, scale)) /
+                             2e-6;
         EXPECT_NEAR(x.grad()[i][j].item<double>(), slope, 1e-6);
       }
     }

@@ -10,7 +10,6 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "trainer/loss/loss_factory.h"
 #include "trainer/loss/selection/batch_hard.h"
 #include "trainer/loss/selection/batch_ohnm.h"
 
@@ -218,8 +217,10 @@ TEST(TripletLossTest, GradientReachesTheSelectedRowsAlone) {
 
 TEST(TripletLossTest, SelectedTripletsBelongTogether) {
   const Labels labels = PkLabels(5, 3);
-  const auto distances = PairwiseDistances(ToTensor(RandomMatrix(15, 4, 3)).detach(), Distance::kEuclidean);
-  const TripletSelection s = BatchOhnmSelector(4, 2).Select(distances, labels);
+  const torch::Tensor embeddings = ToTensor(RandomMatrix(15, 4, 3));
+  const auto selected = SelectTriplets({embeddings, labels}, BatchOhnmSelector(4, 2), {});
+  ASSERT_TRUE(selected.ok()) << selected.status();
+  const TripletSelection& s = *selected;
   ASSERT_EQ(s.ap.size(), 15U * 2 * 4);
   EXPECT_EQ(s.ap_anchor.size(), 15U * 2);
   EXPECT_EQ(s.an_anchor.size(), 15U * 4);
@@ -327,37 +328,6 @@ TEST(MarginTest, IsParsedOrRefused) {
   EXPECT_EQ(ParseMargin("0.25", 1)->margin, 0.25);
   for (const char* bad : {"-1", "nan", "hard", "", "inf"}) EXPECT_FALSE(ParseMargin(bad, 1).ok()) << bad;
   EXPECT_FALSE(ParseMargin("soft", 0).ok());
-}
-
-TEST(LossFactoryTest, MakesEveryLossItNames) {
-  for (const std::string& name : LossNames()) {
-    LossOptions options;
-    options.name = name;
-    options.classes = 10;
-    options.dimension = 4;
-    auto loss = MakeLoss(options);
-    ASSERT_TRUE(loss.ok()) << loss.status();
-    auto result = (*loss)->Compute({ToTensor(RandomMatrix(6, 4, 1)).to(torch::kFloat32), PkLabels(3, 2)});
-    ASSERT_TRUE(result.ok()) << name << result.status();
-    EXPECT_GT(result->statistics.loss, 0);
-    EXPECT_GT(result->statistics.triplets, 0);
-  }
-}
-
-TEST(LossFactoryTest, RefusesWrongSettingsByName) {
-  auto message = [](auto change) {
-    LossOptions options;
-    change(options);
-    return MakeLoss(options).status().ToString();
-  };
-  EXPECT_THAT(message([](LossOptions& o) { o.name = "lifted"; }),
-              HasSubstr("batch_hard, batch_ohnm, id_softmax"));
-  EXPECT_THAT(message([](LossOptions& o) { o.distance = "manhattan"; }),
-              HasSubstr("euclidean, squared or cosine"));
-  EXPECT_THAT(message([](LossOptions& o) { o.negatives = 0; }), HasSubstr("negatives"));
-  EXPECT_THAT(message([](LossOptions& o) { o.skip = -1; }), HasSubstr("skip"));
-  EXPECT_THAT(message([](LossOptions& o) { o.mean_over_active = true; }), HasSubstr("hinge"));
-  EXPECT_THAT(message([](LossOptions& o) { o.name = "id_softmax"; }), HasSubstr("classes"));
 }
 
 }  // namespace
