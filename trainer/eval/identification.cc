@@ -6,19 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "common/base/executor.h"
 #include "common/base/permutation.h"
 #include "common/base/philox.h"
 #include "common/base/status_macros.h"
-#include "common/index/score_blocks.h"
-#include "common/index/vector_index.h"
 #include "trainer/eval/embed_samples.h"
-#include "trainer/eval/verification.h"
 
 namespace doppel {
 namespace {
-
-constexpr int64_t kRowsPerTask = 32;
 
 // Samples to embed. Entry i of the gallery is identity i.
 struct Protocol {
@@ -26,16 +20,6 @@ struct Protocol {
   std::vector<uint64_t> queries;
   std::vector<int64_t> mates;  // the gallery entry of each query's identity
 };
-
-absl::Status CheckOptions(const IdentificationOptions& options) {
-  if (options.queries_per_identity < 1)
-    return absl::InvalidArgumentError("queries_per_identity must be at least 1");
-  if (options.recall_at.empty() ||
-      *std::min_element(options.recall_at.begin(), options.recall_at.end()) < 1) {
-    return absl::InvalidArgumentError("recall_at must name at least one K, all of them 1 or more");
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<Protocol> Draw(const Catalog& catalog, const IdentificationOptions& options) {
   ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog.Split(options.split));
@@ -62,58 +46,15 @@ absl::StatusOr<Protocol> Draw(const Catalog& catalog, const IdentificationOption
   return protocol;
 }
 
-// Place of the mate among the nearest gallery entries, -1 if it is not there.
-absl::StatusOr<std::vector<int>> Ranks(absl::Span<const float> gallery, absl::Span<const float> queries,
-                                       int dimension, const Protocol& protocol,
-                                       const IdentificationOptions& options) {
-  const int wanted = *std::max_element(options.recall_at.begin(), options.recall_at.end());
-  const int k = static_cast<int>(std::min<size_t>(static_cast<size_t>(wanted), protocol.gallery.size()));
-  ASSIGN_OR_RETURN(const std::unique_ptr<VectorIndex> index,
-                   MakeExactIndex(gallery, dimension, options.threads));
-  ASSIGN_OR_RETURN(const SearchResult found, index->Search(queries, k));
-  std::vector<int> ranks(protocol.queries.size(), -1);
-  for (size_t query = 0; query < ranks.size(); ++query) {
-    const auto row = found.ids.begin() + static_cast<int64_t>(query) * k;
-    const auto mate = std::find(row, row + k, protocol.mates[query]);
-    if (mate != row + k) ranks[query] = static_cast<int>(mate - row);
-  }
-  return ranks;
-}
-
-// One pass over all query × gallery scores: genuine ones are kept, of the others the largest that the targets
-// need.
-TarAtFarResult StreamTarAtFar(absl::Span<const float> gallery, absl::Span<const float> queries, int dimension,
-                              const Protocol& protocol, const IdentificationOptions& options,
-                              uint64_t impostors) {
-  std::vector<float> genuine(protocol.queries.size());
-  LargestValues largest(ImpostorsNeeded(options.far_targets, impostors));
-  ForEachScoreBlock(queries, gallery, dimension, [&](const ScoreBlock& block) {
-    const float bound = largest.bound();
-    const int64_t tasks = (block.queries + kRowsPerTask - 1) / kRowsPerTask;
-    std::vector<std::vector<float>> candidates(static_cast<size_t>(tasks));
-    ParallelFor(block.queries, kRowsPerTask, options.threads, [&](int64_t begin, int64_t end) {
-      std::vector<float>& mine = candidates[begin / kRowsPerTask];
-      for (int64_t row = begin; row < end; ++row) {
-        const absl::Span<const float> scores = block.row(row);
-        const int64_t mate = protocol.mates[block.first_query + row] - block.first_vector;
-        for (int64_t j = 0; j < block.vectors; ++j) {
-          if (scores[j] > bound && j != mate) mine.push_back(scores[j]);
-        }
-        if (mate >= 0 && mate < block.vectors) genuine[block.first_query + row] = scores[mate];
-      }
-    });
-    for (const std::vector<float>& part : candidates) largest.Add(part);
-  });
-  return TarAtFarFromTop(genuine, largest.Take(), impostors, options.far_targets);
-}
-
 }  // namespace
 
 absl::StatusOr<IdentificationReport> EvaluateIdentification(const Catalog& catalog, EmbeddingModel& model,
                                                             const IdentificationOptions& options,
                                                             const Clock& clock) {
   const absl::Time start = clock.Now();
-  RETURN_IF_ERROR(CheckOptions(options));
+  if (options.queries_per_identity < 1)
+    return absl::InvalidArgumentError("queries_per_identity must be at least 1");
+  RETURN_IF_ERROR(CheckRecallAt(options.recall_at));
   ASSIGN_OR_RETURN(const Protocol protocol, Draw(catalog, options));
   EmbedOptions embed;
   embed.threads = options.threads;
@@ -125,17 +66,14 @@ absl::StatusOr<IdentificationReport> EvaluateIdentification(const Catalog& catal
   ASSIGN_OR_RETURN(const std::vector<float> queries,
                    EmbedSamples(catalog, model, protocol.queries, "embed queries", embed, clock));
 
-  const int dimension = model.spec().dimension;
-  IdentificationReport report;
-  report.queries = protocol.queries.size();
-  report.gallery = protocol.gallery.size();
-  report.negative_pairs = report.queries * (report.gallery - 1);
+  OpenGallery data;
+  data.gallery = gallery;
+  data.queries = queries;
+  data.dimension = model.spec().dimension;
+  data.mates = protocol.mates;
+  ASSIGN_OR_RETURN(IdentificationReport report,
+                   IdentifyInOpenGallery(data, options.recall_at, options.far_targets, options.threads));
   report.model_step = model.spec().step;
-  ASSIGN_OR_RETURN(const std::vector<int> ranks, Ranks(gallery, queries, dimension, protocol, options));
-  for (const int k : options.recall_at) report.recall.emplace_back(k, RecallAt(ranks, k));
-  TarAtFarResult tar = StreamTarAtFar(gallery, queries, dimension, protocol, options, report.negative_pairs);
-  for (const TarPoint& point : tar.points) report.tar.emplace_back(point.far, point.tar);
-  report.refused_far_targets = std::move(tar.refused);
   report.seconds = absl::ToDoubleSeconds(clock.Now() - start);
   return report;
 }

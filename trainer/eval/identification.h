@@ -2,13 +2,13 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/catalog/catalog.h"
 #include "common/model/embedding_model.h"
+#include "trainer/eval/open_gallery.h"
 
 namespace doppel {
 
@@ -29,23 +29,9 @@ struct IdentificationOptions {
   bool quiet = false;  // no progress bar
 };
 
-struct IdentificationReport {
-  uint64_t queries = 0;
-  uint64_t gallery = 0;
-  uint64_t negative_pairs = 0;
-  uint64_t model_step = 0;
-  std::vector<std::pair<int, double>> recall;  // (K, share)
-  std::vector<std::pair<double, double>> tar;  // (FAR, TAR); targets below 1 / negative_pairs are left out
-  std::vector<double> refused_far_targets;     // …and listed here
-  double seconds = 0;
-};
-
 // Same result for any `threads`. Memory: the embeddings, and 8 bytes per false accept of the largest FAR. A
 // sample whose image cannot be used is an error that names it. FAILED_PRECONDITION: the split gives no query.
 absl::StatusOr<IdentificationReport> EvaluateIdentification(const Catalog& catalog, EmbeddingModel& model,
                                                             const IdentificationOptions& options,
                                                             const Clock& clock = Clock::Real());
-// {"protocol": "...", "rank1": …, "recall": {"1": …}, "tar": {"1e-06": …}, …}
-std::string ToJson(const IdentificationReport& report);
-
 }  // namespace doppel

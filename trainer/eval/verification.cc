@@ -7,16 +7,6 @@
 namespace doppel {
 namespace {
 
-// How many of the impostors may be accepted. The factor makes up for targets such as 0.1 that are no binary
-// fractions.
-uint64_t Allowed(double target, uint64_t impostors) {
-  return static_cast<uint64_t>(std::floor(target * static_cast<double>(impostors) * (1 + 1e-12)));
-}
-
-bool Refused(double target, uint64_t impostors) {
-  return !(target > 0 && target <= 1) || Allowed(target, impostors) < 1;
-}
-
 double ShareAbove(const std::vector<float>& descending, float threshold) {
   const auto end =
       std::partition_point(descending.begin(), descending.end(), [&](float s) { return s > threshold; });
@@ -25,17 +15,26 @@ double ShareAbove(const std::vector<float>& descending, float threshold) {
 
 }  // namespace
 
+// The factor makes up for targets such as 0.1 that are no binary fractions.
+uint64_t ImpostorsAllowed(double target, uint64_t impostors) {
+  return static_cast<uint64_t>(std::floor(target * static_cast<double>(impostors) * (1 + 1e-12)));
+}
+
+bool FarTargetRefused(double target, uint64_t impostors) {
+  return !(target > 0 && target <= 1) || ImpostorsAllowed(target, impostors) < 1;
+}
+
 TarAtFarResult TarAtFarFromTop(absl::Span<const float> genuine, absl::Span<const float> top,
                                uint64_t impostors, absl::Span<const double> targets) {
   std::vector<float> descending(genuine.begin(), genuine.end());
   std::sort(descending.begin(), descending.end(), std::greater<float>());
   TarAtFarResult result;
   for (const double target : targets) {
-    if (Refused(target, impostors) || genuine.empty()) {
+    if (FarTargetRefused(target, impostors) || genuine.empty()) {
       result.refused.push_back(target);
       continue;
     }
-    const uint64_t allowed = Allowed(target, impostors);
+    const uint64_t allowed = ImpostorsAllowed(target, impostors);
     // The best impostor that must stay out is the threshold.
     const float threshold = allowed < top.size() ? top[allowed] : -std::numeric_limits<float>::infinity();
     result.points.push_back({target, ShareAbove(descending, threshold), threshold});
@@ -46,7 +45,8 @@ TarAtFarResult TarAtFarFromTop(absl::Span<const float> genuine, absl::Span<const
 uint64_t ImpostorsNeeded(absl::Span<const double> targets, uint64_t impostors) {
   uint64_t needed = 0;
   for (const double target : targets) {
-    if (!Refused(target, impostors)) needed = std::max(needed, Allowed(target, impostors) + 1);
+    if (!FarTargetRefused(target, impostors))
+      needed = std::max(needed, ImpostorsAllowed(target, impostors) + 1);
   }
   return std::min(needed, impostors);
 }

@@ -33,6 +33,10 @@ TarAtFarResult TarAtFarFromTop(absl::Span<const float> genuine, absl::Span<const
                                uint64_t impostors, absl::Span<const double> targets);
 uint64_t ImpostorsNeeded(absl::Span<const double> targets, uint64_t impostors);
 
+// How many impostors a target lets in, and whether it is refused.
+uint64_t ImpostorsAllowed(double target, uint64_t impostors);
+bool FarTargetRefused(double target, uint64_t impostors);
+
 // The `capacity` largest of all values that were added, in memory for twice as many. Not thread-safe.
 class LargestValues {
  public:

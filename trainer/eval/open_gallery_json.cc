@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "trainer/eval/identification.h"
+#include "trainer/eval/open_gallery.h"
 
 namespace doppel {
 
