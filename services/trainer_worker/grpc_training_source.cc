@@ -11,9 +11,11 @@ absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& option
   GrpcBatchSourceOptions grpc;
   grpc.address = options.server;
   ASSIGN_OR_RETURN(grpc.spec, MakeStreamSpec(options, spec, cursor));
+  grpc.verify_checksums = options.verify;
   grpc.credits = static_cast<uint32_t>(options.prefetch) + 1;
 
   PrefetchOptions prefetch;
+  prefetch.verify_checksums = options.verify;
   prefetch.depth = options.prefetch;
   prefetch.threads = options.decode_threads;
   prefetch.height = spec.height;

@@ -42,7 +42,7 @@ absl::Status RunDirectory::Clear() const {
   for (const std::string& path : {RunFile(), StepsFile(), EvalFile()}) {
     if (fs_.Exists(path)) RETURN_IF_ERROR(fs_.Remove(path));
   }
-  for (const std::string& path : {Model(), EvalModel(), Checkpoints()}) {
+  for (const std::string& path : {Model(), EvalModel(), Checkpoints(), Best(), TensorBoard()}) {
     if (fs_.Exists(path)) RETURN_IF_ERROR(fs_.RemoveRecursively(path));
   }
   return absl::OkStatus();

@@ -8,7 +8,7 @@
 
 namespace doppel {
 
-// The output folder of a run: run.json, steps.jsonl, eval.jsonl, checkpoints/, model/.
+// The output folder of a run: run.json, steps.jsonl, eval.jsonl, tensorboard/, checkpoints/, best/, model/.
 class RunDirectory {
  public:
   RunDirectory(FileSystem& fs, std::string path) : fs_(fs), path_(std::move(path)) {}
@@ -17,6 +17,10 @@ class RunDirectory {
   std::string StepsFile() const { return path_ + "/steps.jsonl"; }
   std::string EvalFile() const { return path_ + "/eval.jsonl"; }
   std::string Checkpoints() const { return path_ + "/checkpoints"; }
+  // A store of one checkpoint, and best.json beside it.
+  std::string Best() const { return path_ + "/best"; }
+  std::string BestFile() const { return Best() + "/best.json"; }
+  std::string TensorBoard() const { return path_ + "/tensorboard"; }
   std::string Model() const { return path_ + "/model"; }
   // Weights on their way to an evaluation.
   std::string EvalModel() const { return path_ + "/eval-model"; }

@@ -3,21 +3,29 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/log.h"
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
+#include "common/io/atomic_file.h"
+#include "services/trainer_worker/eval_metrics.h"
+#include "services/trainer_worker/run_board.h"
 #include "services/trainer_worker/run_directory.h"
 #include "services/trainer_worker/train_session.h"
 #include "trainer/checkpoint/checkpoint_store.h"
 #include "trainer/eval/identification.h"
+#include "trainer/loss/loss_options.h"
+#include "trainer/train/early_stop.h"
 #include "trainer/train/steps_log.h"
 #include "trainer/train/train_loop.h"
 
 namespace doppel {
 namespace {
+
+constexpr size_t kShownTriplets = 8;
 
 // One run, from its folder and back into it.
 class TrainRun {
@@ -31,10 +39,15 @@ class TrainRun {
         quiet_(quiet),
         clock_(clock),
         directory_(fs, options_.output),
-        checkpoints_(fs, directory_.Checkpoints(), options_.keep) {}
+        checkpoints_(fs, directory_.Checkpoints(), options_.keep),
+        best_(fs, directory_.Best(), 1),
+        early_stop_(options_.early_stop) {}
 
   absl::Status Run() {
     ASSIGN_OR_RETURN(const ModelSpec spec, InitialModelSpec(options_));
+    for (const std::string& option : options_.loss_options) {
+      RETURN_IF_ERROR(SetLossOption(&options_.loss, option));
+    }
     RETURN_IF_ERROR(ResolveTrainOptions(spec, &options_));
     if (options_.resume == "never") RETURN_IF_ERROR(directory_.Clear());
     RETURN_IF_ERROR(directory_.Prepare(ToJson(options_)));
@@ -45,8 +58,14 @@ class TrainRun {
                  "; --resume never starts over)");
       return absl::OkStatus();
     }
-    RETURN_IF_ERROR(directory_.WriteRun(ToJson(options_)));
     RETURN_IF_ERROR(Open());
+    if (early_stop_.exhausted() && finished == session_->step() && finished > 0) {
+      DOPPEL_LOG(kInfo, options_.output, " was stopped early: ", DescribeBest(), "; nothing to do");
+      return absl::OkStatus();
+    }
+    // Only now: settings that cannot run must not claim the folder.
+    RETURN_IF_ERROR(directory_.WriteRun(ToJson(options_)));
+    RETURN_IF_ERROR(OpenLogs());
     return Train();
   }
 
@@ -68,16 +87,26 @@ class TrainRun {
     } else if (!scan.damaged.empty()) {
       DOPPEL_LOG(kWarning, "no checkpoint is left to resume from: starting over");
     }
+    early_stop_.set_state(session_->early_stop());
+    next_cursor_ = session_->next_cursor();
+    fresh_ = from.empty();
+    DOPPEL_LOG(kInfo, "training ", session_->spec().architecture, " with ", options_.loss.name, " on ",
+               session_->Describe(), ", plan ", options_.plan, " ", options_.identities_per_batch, "x",
+               options_.samples_per_identity,
+               options_.accumulate > 1 ? absl::StrCat(", ", options_.accumulate, " batches per step") : "");
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenLogs() {
     ASSIGN_OR_RETURN(steps_log_, StepsLog::Open(fs_, directory_.StepsFile(), session_->step()));
     if (catalog_ != nullptr) {
       // A fresh run evaluates its initial weights as step 0, so no line may be kept from before.
-      if (from.empty() && fs_.Exists(directory_.EvalFile()))
-        RETURN_IF_ERROR(fs_.Remove(directory_.EvalFile()));
+      if (fresh_ && fs_.Exists(directory_.EvalFile())) RETURN_IF_ERROR(fs_.Remove(directory_.EvalFile()));
       ASSIGN_OR_RETURN(eval_log_, StepsLog::Open(fs_, directory_.EvalFile(), session_->step()));
     }
-    DOPPEL_LOG(kInfo, "training ", session_->spec().architecture, " with ", options_.loss.name, " on ",
-               session_->Describe(), ", plan ", options_.plan, " ", options_.identities_per_batch, "x",
-               options_.samples_per_identity);
+    if (!options_.tensorboard) return absl::OkStatus();
+    ASSIGN_OR_RETURN(board_, RunBoard::Open(fs_, directory_.TensorBoard(), options_,
+                                            fresh_ ? 0 : session_->step() + 1, clock_));
     return absl::OkStatus();
   }
 
@@ -96,7 +125,9 @@ class TrainRun {
     absl::StatusOr<TrainLoopResult> result = RunTrainLoop(*source.source, LoopOptions(), LoopHooks(), clock_);
     progress_->Finish();
     RETURN_IF_ERROR(result.status());
-    if (result->steps < options_.schedule.steps) {
+    if (result->goal_reached) {
+      DOPPEL_LOG(kInfo, "stopped early at step ", result->steps, ": ", DescribeBest());
+    } else if (result->steps < options_.schedule.steps) {
       DOPPEL_LOG(kInfo, result->stopped ? "stopped" : "the stream has ended", " at step ", result->steps,
                  " of ", options_.schedule.steps, ": run the same command again to go on");
       return absl::OkStatus();
@@ -112,6 +143,13 @@ class TrainRun {
     loop.first_step = session_->step();
     loop.first_cursor = session_->next_cursor();
     loop.steps = options_.schedule.steps;
+    loop.accumulate = options_.accumulate;
+    loop.starvation = options_.starvation;
+    // By its definition none of these triplets has d_ap > d_an, which is what active means with a soft
+    // margin.
+    const bool never_active =
+        absl::StartsWith(options_.loss.name, "semi_hard") && options_.loss.margin == "soft";
+    if (never_active) loop.starvation.active_share = 0;
     loop.checkpoint_every = options_.checkpoint_every;
     loop.evaluate_every = catalog_ != nullptr ? options_.eval_every : 0;
     loop.schedule = options_.schedule;
@@ -122,17 +160,30 @@ class TrainRun {
 
   TrainLoopHooks LoopHooks() {
     TrainLoopHooks hooks;
-    hooks.step = [this](const TrainingBatch& batch, double rate) { return session_->Step(batch, rate); };
+    hooks.step = [this](const TrainingBatch& batch, const StepPart& part) { return Step(batch, part); };
     hooks.record = [this](const StepRecord& record) { return Record(record); };
     hooks.checkpoint = [this](uint64_t step, uint64_t cursor) { return Checkpoint(step, cursor); };
     hooks.evaluate = [this](uint64_t step) { return Evaluate(step); };
+    hooks.goal_reached = [this] { return early_stop_.exhausted(); };
     hooks.should_stop = [this] { return stop_.requested(); };
     hooks.warn = [](const std::string& text) { DOPPEL_LOG(kWarning, text); };
     return hooks;
   }
 
+  absl::StatusOr<StepStatistics> Step(const TrainingBatch& batch, const StepPart& part) {
+    ASSIGN_OR_RETURN(const StepStatistics statistics, session_->Step(batch, part));
+    const bool last = part.index + 1 == part.count;
+    if (board_ != nullptr && last && !statistics.skipped && board_->WantsDetails(part.steps_done + 1)) {
+      ASSIGN_OR_RETURN(const StepSnapshot snapshot, session_->Inspect(batch, kShownTriplets));
+      RETURN_IF_ERROR(board_->AddDetails(snapshot, batch));
+    }
+    return statistics;
+  }
+
   absl::Status Record(const StepRecord& record) {
+    next_cursor_ = record.cursor + static_cast<uint64_t>(record.batches);
     RETURN_IF_ERROR(steps_log_->Append(ToJsonLine(record)));
+    if (board_ != nullptr) RETURN_IF_ERROR(board_->Step(record));
     const LossStatistics& loss = record.statistics.loss;
     const std::string note = absl::StrFormat("loss %.4f  active %.1f %%  %.0f images/s", loss.loss,
                                              loss.active * 100, record.images_per_second);
@@ -149,8 +200,14 @@ class TrainRun {
   absl::Status Checkpoint(uint64_t step, uint64_t next_cursor) {
     RETURN_IF_ERROR(steps_log_->Sync());
     if (eval_log_ != nullptr) RETURN_IF_ERROR(eval_log_->Sync());
-    return checkpoints_.Save(
-        step, [&](const std::string& path) { return session_->WriteCheckpoint(path, step, next_cursor); });
+    if (board_ != nullptr) RETURN_IF_ERROR(board_->Sync());
+    return SaveTo(checkpoints_, step, next_cursor);
+  }
+
+  absl::Status SaveTo(CheckpointStore& store, uint64_t step, uint64_t next_cursor) {
+    return store.Save(step, [&](const std::string& path) {
+      return session_->WriteCheckpoint(path, step, next_cursor, early_stop_.state());
+    });
   }
 
   absl::Status Evaluate(uint64_t step) {
@@ -166,7 +223,28 @@ class TrainRun {
                  " queries against ", report->gallery, " identities");
     }
     RETURN_IF_ERROR(eval_log_->Append(line.dump()));
-    return fs_.RemoveRecursively(directory_.EvalModel());
+    if (board_ != nullptr) RETURN_IF_ERROR(board_->Evaluation(step, line.dump()));
+    RETURN_IF_ERROR(fs_.RemoveRecursively(directory_.EvalModel()));
+    return early_stop_.watching() ? ObserveMetric(step, line.dump()) : absl::OkStatus();
+  }
+
+  absl::Status ObserveMetric(uint64_t step, const std::string& line) {
+    const std::string& metric = early_stop_.options().metric;
+    ASSIGN_OR_RETURN(const double value, EvaluationMetric(line, metric));
+    if (!early_stop_.Observe(step, value)) return absl::OkStatus();
+    RETURN_IF_ERROR(SaveTo(best_, step, next_cursor_));
+    const nlohmann::ordered_json best = {
+        {"metric", metric}, {"value", value}, {"step", step}, {"checkpoint", best_.PathOf(step)}};
+    DOPPEL_LOG(kInfo, "the best so far: ", DescribeBest());
+    return WriteFileAtomically(fs_, directory_.BestFile(), best.dump() + "\n");
+  }
+
+  std::string DescribeBest() const {
+    const EarlyStopState& state = early_stop_.state();
+    return absl::StrCat(
+        early_stop_.options().metric, " ", state.best, " at step ", state.best_step, " in ",
+        directory_.Best(),
+        state.since_best > 0 ? absl::StrCat(", no better in ", state.since_best, " evaluations since") : "");
   }
 
   absl::StatusOr<IdentificationReport> EvaluateSaved() {
@@ -189,10 +267,15 @@ class TrainRun {
   const Clock& clock_;
   RunDirectory directory_;
   CheckpointStore checkpoints_;
+  CheckpointStore best_;
+  EarlyStop early_stop_;
+  uint64_t next_cursor_ = 0;
+  bool fresh_ = true;
   std::shared_ptr<const Catalog> catalog_;
   std::unique_ptr<TrainSession> session_;
   std::unique_ptr<StepsLog> steps_log_;
   std::unique_ptr<StepsLog> eval_log_;
+  std::unique_ptr<RunBoard> board_;
   std::unique_ptr<Progress> progress_;
 };
 

@@ -3,8 +3,10 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/base/status_macros.h"
 
 namespace doppel {
@@ -23,17 +25,117 @@ absl::Status AtLeast(const char* flag, int64_t value, int64_t least) {
   return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ": it must be at least ", least));
 }
 
-absl::Status CheckLossSettings(TrainOptions* options) {
-  if (options->loss.name == "id_softmax") {
-    if (options->loss.classes == 0) options->loss.classes = static_cast<int64_t>(options->identity_limit);
-    if (options->loss.classes == 0) {
-      return absl::InvalidArgumentError(
-          "id_softmax must know how many identities there are: give --identity-limit (to pre-train on part "
-          "of the data) "
-          "or --classes");
-    }
-    return absl::OkStatus();
+// "1/4" → shard 1 of 4.
+absl::Status ParseShard(const std::string& text, v1::WorkSharing* sharing) {
+  const std::vector<std::string> parts = absl::StrSplit(text, '/');
+  uint32_t shard = 0, shards = 0;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &shard) || !absl::SimpleAtoi(parts[1], &shards) ||
+      shard >= shards) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--shard is \"", text, "\": write it as I/N, the I-th of N trainers counted from 0, such as 0/2"));
   }
+  sharing->set_shard(shard);
+  sharing->set_shards(shards);
+  return absl::OkStatus();
+}
+
+absl::Status FillSharing(const TrainOptions& o, v1::StreamSpec* stream) {
+  RETURN_IF_ERROR(OneOf("--sharing", o.sharing, {"independent", "static", "dynamic"}));
+  if (o.sharing != "static" && !o.shard.empty()) {
+    return absl::InvalidArgumentError("--shard goes with --sharing static only");
+  }
+  if (o.sharing != "dynamic" && (!o.group.empty() || o.end_cursor != 0)) {
+    return absl::InvalidArgumentError("--group and --end-cursor go with --sharing dynamic only");
+  }
+  if (o.sharing == "static") {
+    stream->mutable_sharing()->set_mode(v1::WorkSharing::MODE_STATIC);
+    return ParseShard(o.shard, stream->mutable_sharing());
+  }
+  if (o.sharing == "dynamic") {
+    if (o.group.empty()) {
+      return absl::InvalidArgumentError("--sharing dynamic needs --group: the name that the trainers share");
+    }
+    if (!(o.lease_seconds > 0)) return absl::InvalidArgumentError("--lease-seconds must be above 0");
+    v1::WorkSharing& sharing = *stream->mutable_sharing();
+    sharing.set_mode(v1::WorkSharing::MODE_DYNAMIC);
+    sharing.set_group(o.group);
+    sharing.set_lease_seconds(o.lease_seconds);
+    sharing.set_end_cursor(o.end_cursor);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTraining(const TrainOptions& o) {
+  v1::StreamSpec unused;
+  RETURN_IF_ERROR(FillSharing(o, &unused));
+  RETURN_IF_ERROR(AtLeast("--accumulate", o.accumulate, 1));
+  RETURN_IF_ERROR(AtLeast("--max-skipped", o.max_skipped, 0));
+  RETURN_IF_ERROR(OneOf("--precision", o.precision, {"float32", "bfloat16", "float16", "auto"}));
+  if (!(o.clip_norm >= 0)) return absl::InvalidArgumentError("--clip-norm must not be negative");
+  if (!(o.ema >= 0 && o.ema < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--ema is ", o.ema, ": a decay below 1, such as 0.999, or 0 for no average"));
+  }
+  if (!o.head.empty() && o.freeze_steps == 0) {
+    return absl::InvalidArgumentError("--head goes with --freeze-steps only");
+  }
+  for (const std::string& option : o.loss_options) {
+    const size_t equals = option.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--loss-option is \"", option, "\": write it as key=value"));
+    }
+  }
+  if (!o.early_stop.metric.empty() && o.eval_every == 0) {
+    return absl::InvalidArgumentError(
+        "--early-stop watches the evaluations of the run: give --eval-every and --eval-catalog as well");
+  }
+  if (o.early_stop.metric.empty() && o.early_stop.patience > 0) {
+    return absl::InvalidArgumentError("--patience goes with --early-stop METRIC only");
+  }
+  if (o.eval_every > 0 && o.eval_catalog.empty()) {
+    return absl::InvalidArgumentError(
+        "--eval-every needs --eval-catalog: the folder of the catalog to evaluate on");
+  }
+  if (o.tensorboard) {
+    RETURN_IF_ERROR(AtLeast("--tensorboard-every", static_cast<int64_t>(o.tensorboard_every), 1));
+  }
+  return absl::OkStatus();
+}
+
+// What came after the first format of run.json is written only where it is used, so that older runs go on.
+void AddLaterSettings(const TrainOptions& o, nlohmann::ordered_json* training) {
+  if (!o.loss_options.empty()) {
+    nlohmann::json settings = nlohmann::json::object();
+    for (const std::string& option : o.loss_options) {
+      const size_t equals = option.find('=');
+      settings[option.substr(0, equals)] = option.substr(equals + 1);
+    }
+    (*training)["loss_options"] = settings;
+  }
+  if (o.accumulate != 1) (*training)["accumulate"] = o.accumulate;
+  if (o.ema != 0) (*training)["ema"] = o.ema;
+  if (o.freeze_steps != 0) (*training)["freeze_steps"] = o.freeze_steps;
+  if (!o.head.empty()) (*training)["head"] = o.head;
+  if (!o.freeze.empty()) (*training)["freeze"] = o.freeze;
+  if (o.precision != "float32") (*training)["precision"] = o.precision;
+  if (!o.early_stop.metric.empty()) (*training)["early_stop"] = o.early_stop.metric;
+}
+
+absl::Status CheckLossSettings(TrainOptions* options) {
+  LossOptions& loss = options->loss;
+  const bool joint_ids = loss.name == "joint" && loss.id_weight > 0;
+  if (loss.name == "id_softmax" || joint_ids) {
+    if (loss.classes == 0) loss.classes = static_cast<int64_t>(options->identity_limit);
+    if (loss.classes == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          loss.name,
+          " must know how many identities there are: give --identity-limit (to pre-train on part of "
+          "the data) or --classes"));
+    }
+  }
+  // Heads alone need no pairs.
+  if (loss.name == "id_softmax" || loss.name == "attribute") return absl::OkStatus();
   if (options->samples_per_identity < 2) {
     return absl::InvalidArgumentError(
         absl::StrCat("-K is ", options->samples_per_identity, ": ", options->loss.name,
@@ -75,15 +177,11 @@ absl::Status ResolveTrainOptions(const ModelSpec& spec, TrainOptions* options) {
   RETURN_IF_ERROR(AtLeast("--decode-threads", options->decode_threads, 1));
   RETURN_IF_ERROR(AtLeast("--keep", options->keep, 1));
   RETURN_IF_ERROR(AtLeast("--eval-queries", options->eval_queries, 1));
-  if (!(options->clip_norm >= 0)) return absl::InvalidArgumentError("--clip-norm must not be negative");
-  if (options->eval_every > 0 && options->eval_catalog.empty()) {
-    return absl::InvalidArgumentError(
-        "--eval-every needs --eval-catalog: the folder of the catalog to evaluate on");
-  }
+  RETURN_IF_ERROR(CheckTraining(*options));
   RETURN_IF_ERROR(CheckSchedule(options->schedule));
   if (options->loss.soft_scale == 0) options->loss.soft_scale = spec.normalize ? 5 : 1;
   options->loss.dimension = spec.dimension;
-  options->loss.seed = options->seed;
+  if (options->loss.seed == 0) options->loss.seed = options->seed;
   return CheckLossSettings(options);
 }
 
@@ -121,6 +219,7 @@ std::string ToJson(const TrainOptions& o) {
       {"step_every", o.schedule.step_every},
       {"step_factor", o.schedule.step_factor},
       {"clip_norm", o.clip_norm}};
+  AddLaterSettings(o, &training);
   if (o.model.empty()) {
     training["architecture"] = o.architecture.architecture;
     training["height"] = o.architecture.height;
@@ -133,6 +232,12 @@ std::string ToJson(const TrainOptions& o) {
                                           {"output", o.output},
                                           {"steps", o.schedule.steps},
                                           {"payload", o.payload},
+                                          {"sharing", o.sharing},
+                                          {"shard", o.shard},
+                                          {"group", o.group},
+                                          {"lease_seconds", o.lease_seconds},
+                                          {"end_cursor", o.end_cursor},
+                                          {"verify", o.verify},
                                           {"device", o.device},
                                           {"threads", o.threads},
                                           {"prefetch", o.prefetch},
@@ -141,6 +246,11 @@ std::string ToJson(const TrainOptions& o) {
                                           {"keep", o.keep},
                                           {"log_every", o.log_every},
                                           {"resume", o.resume},
+                                          {"max_skipped", o.max_skipped},
+                                          {"patience", o.early_stop.patience},
+                                          {"tensorboard", o.tensorboard},
+                                          {"tensorboard_every", o.tensorboard_every},
+                                          {"tensorboard_details_every", o.tensorboard_details_every},
                                           {"eval_every", o.eval_every},
                                           {"eval_catalog", o.eval_catalog},
                                           {"eval_split", o.eval_split},
@@ -196,6 +306,7 @@ absl::StatusOr<v1::StreamSpec> MakeStreamSpec(const TrainOptions& options, const
   stream.mutable_image()->set_width(static_cast<uint32_t>(spec.width));
   stream.mutable_image()->set_channels(static_cast<uint32_t>(spec.channels));
   stream.set_generation(options.generation);
+  RETURN_IF_ERROR(FillSharing(options, &stream));
   stream.set_client_name(absl::StrCat("doppel-trainer ", options.output));
   return stream;
 }

@@ -2,14 +2,17 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/embedding_model.h"
 #include "doppel/v1/batches.pb.h"
 #include "trainer/loss/loss_options.h"
+#include "trainer/train/early_stop.h"
 #include "trainer/train/optimizer_options.h"
 #include "trainer/train/schedule.h"
+#include "trainer/train/starvation_detector.h"
 
 namespace doppel {
 
@@ -31,12 +34,30 @@ struct TrainOptions {
   uint64_t generation = 0;
   std::string payload = "encoded";  // encoded | decoded | reference
   std::string augment = "mild";     // none | mild
+  // How several trainers share one plan (docs/protocol.md): every cursor for itself; the cursors of shard
+  // "i/n"; or the next cursor of a named group.
+  std::string sharing = "independent";  // independent | static | dynamic
+  std::string shard;                    // static: "0/2"
+  std::string group;                    // dynamic
+  double lease_seconds = 60;            // dynamic: then another trainer gets an unacknowledged batch
+  uint64_t end_cursor = 0;              // dynamic: the group is done there; 0: never
+  bool verify = true;                   // CRC32C of every sample
   uint64_t seed = 1;
 
   LossOptions loss;  // soft_scale 0: 5 for a model that normalises, else 1; classes 0: identity_limit
+  // "key=value", in the order of the command line: what the loss has beyond the settings above.
+  std::vector<std::string> loss_options;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   double clip_norm = 0;
+  int accumulate = 1;                 // batches per optimiser step
+  double ema = 0;                     // decay of the averaged weights; 0: none
+  uint64_t freeze_steps = 0;          // in which the head alone is trained
+  std::string head;                   // prefix of its parameters; empty: the last layer
+  std::vector<std::string> freeze;    // prefixes of parameters that are never trained
+  std::string precision = "float32";  // float32 | bfloat16 | float16 | auto
+  int max_skipped = 3;                // steps on end that may be not finite
+  EarlyStopOptions early_stop;
 
   std::string device = "auto";
   int threads = 1;
@@ -46,6 +67,11 @@ struct TrainOptions {
   int keep = 3;
   uint64_t log_every = 0;
   std::string resume = "auto";  // auto | never
+  StarvationOptions starvation;
+
+  bool tensorboard = true;
+  uint64_t tensorboard_every = 10;           // steps between scalars
+  uint64_t tensorboard_details_every = 500;  // between histograms and images; 0: none
 
   uint64_t eval_every = 0;
   std::string eval_catalog;

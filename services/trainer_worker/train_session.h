@@ -10,6 +10,8 @@
 #include "common/model/embedding_model.h"
 #include "services/trainer_worker/train_options.h"
 #include "trainer/stream/batch_source.h"
+#include "trainer/train/early_stop.h"
+#include "trainer/train/snapshot.h"
 #include "trainer/train/step_record.h"
 
 namespace doppel {
@@ -24,8 +26,12 @@ class TrainSession {
                                                               const std::string& checkpoint);
   virtual ~TrainSession() = default;
 
-  virtual absl::StatusOr<StepStatistics> Step(const TrainingBatch& batch, double learning_rate) = 0;
-  virtual absl::Status WriteCheckpoint(const std::string& directory, uint64_t step, uint64_t next_cursor) = 0;
+  virtual absl::StatusOr<StepStatistics> Step(const TrainingBatch& batch, const StepPart& part) = 0;
+  // A close look at the batch that was stepped on last, and at the weights. Changes nothing.
+  virtual absl::StatusOr<StepSnapshot> Inspect(const TrainingBatch& batch, size_t triplets) = 0;
+  virtual absl::Status WriteCheckpoint(const std::string& directory, uint64_t step, uint64_t next_cursor,
+                                       const EarlyStopState& early_stop) = 0;
+  // The averaged weights if the run has them, else those that are trained on.
   virtual absl::StatusOr<ModelSpec> SaveModel(const std::string& directory, uint64_t step) = 0;
   // Sets the threads again: evaluation changes them, and the results' last bits depend on them.
   virtual void RestoreThreads() = 0;
@@ -33,8 +39,9 @@ class TrainSession {
   // Where the checkpoint stood; zeros for a fresh run.
   virtual uint64_t step() const = 0;
   virtual uint64_t next_cursor() const = 0;
+  virtual const EarlyStopState& early_stop() const = 0;
   virtual std::optional<double> collapsed_loss() const = 0;
-  // "cpu, 1 thread, LibTorch 1.13.1".
+  // "cpu, 1 thread, float32, LibTorch 1.13.1".
   virtual std::string Describe() const = 0;
 };
 

@@ -12,7 +12,9 @@ usage: tests/bench/run.sh NAME [--out DIR] [-- ARGUMENTS OF THE BENCHMARK]
   cluster   k-means over 100 K × 128 against stock FAISS
   plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
-  stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR)
+  stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
+            DataLoader over the same images if Debian's python3-torch and python3-pil are there
+  loss      every metric loss: time and peak memory of forward + backward against tensor operations
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
 EOF
@@ -32,4 +34,12 @@ cd "$root"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build build/release --target "bench_$name" >/dev/null
 mkdir -p "$out"
-exec "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
+"$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
+
+catalog=
+for ((i = 1; i < $#; ++i)); do
+  if [ "${!i}" = --catalog ]; then j=$((i + 1)) catalog=${!j}; fi
+done
+if [ "$name" = stream ] && [ -n "$catalog" ] && /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null; then
+  /usr/bin/python3 "$here/dataloader.py" --catalog "$catalog" --against "$out/$name.json" || true
+fi

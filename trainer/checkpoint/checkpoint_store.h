@@ -35,12 +35,13 @@ class CheckpointStore {
   };
   // The newest valid checkpoint: every file is read and checked.
   absl::StatusOr<Scan> FindNewest();
+  // Where the checkpoint of a step lies, if there is one.
+  std::string PathOf(uint64_t step) const;
   // Removes all checkpoints.
   absl::Status Clear();
 
  private:
   absl::StatusOr<std::vector<uint64_t>> Steps();  // rising
-  std::string PathOf(uint64_t step) const;
   absl::Status Prune(uint64_t newest);
 
   FileSystem& fs_;

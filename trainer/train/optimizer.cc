@@ -83,6 +83,13 @@ void Optimizer::ZeroGrad() {
   for (auto& [name, parameter] : parameters_) parameter.mutable_grad() = torch::Tensor();
 }
 
+void Optimizer::ScaleGradients(double factor) {
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, parameter] : parameters_) {
+    if (parameter.grad().defined()) parameter.grad().mul_(factor);
+  }
+}
+
 double Optimizer::GradNormAndClip(double clip) {
   torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> norms;

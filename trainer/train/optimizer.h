@@ -26,6 +26,8 @@ class Optimizer {
 
   // Drops the gradients, so that the next backward pass writes them instead of adding.
   void ZeroGrad();
+  // Multiplies all gradients by `factor`.
+  void ScaleGradients(double factor);
   // L2 norm over all gradients; scales them down to `clip` if it is above (clip ≤ 0: never).
   double GradNormAndClip(double clip);
   void Step(double learning_rate);

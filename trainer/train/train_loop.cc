@@ -11,23 +11,23 @@ class Loop {
  public:
   Loop(TrainingBatchSource& source, const TrainLoopOptions& options, const TrainLoopHooks& hooks,
        const Clock& clock)
-      : source_(source), options_(options), hooks_(hooks), clock_(clock), detector_(options.collapse) {
+      : source_(source),
+        options_(options),
+        hooks_(hooks),
+        clock_(clock),
+        collapse_(options.collapse),
+        starvation_(options.starvation) {
     result_.steps = saved_at_ = options.first_step;
     result_.next_cursor = options.first_cursor;
   }
 
   absl::StatusOr<TrainLoopResult> Run() {
     RETURN_IF_ERROR(CheckSchedule(options_.schedule));
+    if (options_.accumulate < 1) return absl::InvalidArgumentError("a step needs at least one batch");
     if (result_.steps == 0) RETURN_IF_ERROR(Evaluate());
-    while (result_.steps < options_.steps) {
-      if (Stopping()) return Stop();
-      const absl::Time asked = clock_.Now();
-      absl::StatusOr<TrainingBatch> batch = source_.Next();
-      if (!batch.ok()) {
-        if (Stopping()) return Stop();
-        return SourceEnded(batch.status());
-      }
-      RETURN_IF_ERROR(Step(*batch, clock_.Now() - asked));
+    while (result_.steps < options_.steps && !GoalReached()) {
+      ASSIGN_OR_RETURN(const bool go_on, Step());
+      if (!go_on) return result_;
     }
     RETURN_IF_ERROR(Checkpoint());
     return result_;
@@ -36,61 +36,95 @@ class Loop {
  private:
   bool Stopping() const { return hooks_.should_stop && hooks_.should_stop(); }
 
-  absl::StatusOr<TrainLoopResult> Stop() {
-    result_.stopped = true;
-    RETURN_IF_ERROR(Checkpoint());
-    return result_;
+  bool GoalReached() {
+    result_.goal_reached = hooks_.goal_reached && hooks_.goal_reached();
+    return result_.goal_reached;
   }
 
-  absl::StatusOr<TrainLoopResult> SourceEnded(const absl::Status& status) {
-    RETURN_IF_ERROR(Checkpoint());
-    if (!absl::IsOutOfRange(status)) return status;
-    result_.source_ended = true;
-    return result_;
-  }
-
-  absl::Status Step(const TrainingBatch& batch, absl::Duration waited) {
-    if (batch.cursor != result_.next_cursor) {
-      return absl::InternalError(absl::StrCat("the batch source delivered cursor ", batch.cursor, " where ",
-                                              result_.next_cursor,
-                                              " was due: batches would be lost or repeated"));
-    }
+  // False: the run ends here, and has been saved.
+  absl::StatusOr<bool> Step() {
     StepRecord record;
     record.step = result_.steps + 1;
     record.learning_rate = LearningRate(options_.schedule, result_.steps);
+    record.batches = options_.accumulate;
+    size_t images = 0;
+    for (int i = 0; i < options_.accumulate; ++i) {
+      if (Stopping()) return Stop();
+      const absl::Time asked = clock_.Now();
+      absl::StatusOr<TrainingBatch> batch = source_.Next();
+      record.wait_seconds += absl::ToDoubleSeconds(clock_.Now() - asked);
+      if (!batch.ok()) {
+        if (Stopping()) return Stop();
+        return SourceEnded(batch.status());
+      }
+      RETURN_IF_ERROR(Part(*batch, i, &record));
+      images += batch->identities.size();
+    }
+    const double seconds = record.wait_seconds + record.step_seconds;
+    if (seconds > 0) record.images_per_second = static_cast<double>(images) / seconds;
+    RETURN_IF_ERROR(Done(record));
+    return true;
+  }
+
+  absl::StatusOr<bool> Stop() {
+    result_.stopped = true;
+    RETURN_IF_ERROR(Checkpoint());
+    return false;
+  }
+
+  absl::StatusOr<bool> SourceEnded(const absl::Status& status) {
+    RETURN_IF_ERROR(Checkpoint());
+    if (!absl::IsOutOfRange(status)) return status;
+    result_.source_ended = true;
+    return false;
+  }
+
+  absl::Status Part(const TrainingBatch& batch, int index, StepRecord* record) {
+    const uint64_t due = result_.next_cursor + static_cast<uint64_t>(index);
+    if (batch.cursor != due) {
+      return absl::InternalError(absl::StrCat("the batch source delivered cursor ", batch.cursor, " where ",
+                                              due, " was due: batches would be lost or repeated"));
+    }
     const absl::Time begun = clock_.Now();
-    absl::StatusOr<StepStatistics> statistics = hooks_.step(batch, record.learning_rate);
-    const absl::Duration took = clock_.Now() - begun;
+    const StepPart part = {result_.steps, record->learning_rate, index, options_.accumulate};
+    absl::StatusOr<StepStatistics> statistics = hooks_.step(batch, part);
+    record->step_seconds += absl::ToDoubleSeconds(clock_.Now() - begun);
     if (!statistics.ok()) {
       return absl::Status(statistics.status().code(),
-                          absl::StrCat("step ", record.step, " (generation ", batch.generation, ", cursor ",
+                          absl::StrCat("step ", record->step, " (generation ", batch.generation, ", cursor ",
                                        batch.cursor, "): ", statistics.status().message()));
     }
-    record.statistics = *statistics;
-    record.generation = batch.generation;
-    record.cursor = batch.cursor;
-    record.epoch = batch.epoch;
-    record.subspace = batch.subspace;
-    record.mean_similarity = batch.mean_similarity;
-    record.max_similarity = batch.max_similarity;
-    record.wait_seconds = absl::ToDoubleSeconds(waited);
-    record.step_seconds = absl::ToDoubleSeconds(took);
-    const double seconds = record.wait_seconds + record.step_seconds;
-    if (seconds > 0) record.images_per_second = static_cast<double>(batch.identities.size()) / seconds;
+    record->statistics = *statistics;
+    if (index > 0) return absl::OkStatus();
+    record->generation = batch.generation;
+    record->cursor = batch.cursor;
+    record->epoch = batch.epoch;
+    record->subspace = batch.subspace;
+    record->mean_similarity = batch.mean_similarity;
+    record->max_similarity = batch.max_similarity;
+    return absl::OkStatus();
+  }
 
+  absl::Status Done(const StepRecord& record) {
     ++result_.steps;
-    ++result_.next_cursor;
+    result_.next_cursor += static_cast<uint64_t>(options_.accumulate);
     if (hooks_.record) RETURN_IF_ERROR(hooks_.record(record));
-    source_.Acknowledge(batch.cursor);
-    const auto warning = detector_.Observe(record.statistics.loss);
-    if (warning.has_value() && hooks_.warn) hooks_.warn(*warning);
-
+    source_.Acknowledge(result_.next_cursor - 1);
+    Watch(record);
     const bool last = result_.steps == options_.steps;
     if (options_.evaluate_every > 0 && (last || result_.steps % options_.evaluate_every == 0)) {
       RETURN_IF_ERROR(Evaluate());
     }
     if (options_.checkpoint_every > 0 && result_.steps % options_.checkpoint_every == 0) return Checkpoint();
     return absl::OkStatus();
+  }
+
+  void Watch(const StepRecord& record) {
+    const auto collapsed = collapse_.Observe(record.statistics.loss);
+    const std::vector<std::string> starved = starvation_.Observe(record);
+    if (!hooks_.warn) return;
+    if (collapsed.has_value()) hooks_.warn(*collapsed);
+    for (const std::string& warning : starved) hooks_.warn(warning);
   }
 
   absl::Status Evaluate() {
@@ -109,7 +143,8 @@ class Loop {
   const TrainLoopOptions& options_;
   const TrainLoopHooks& hooks_;
   const Clock& clock_;
-  CollapseDetector detector_;
+  CollapseDetector collapse_;
+  StarvationDetector starvation_;
   TrainLoopResult result_;
   uint64_t saved_at_ = 0;
 };

@@ -1,9 +1,12 @@
 #include "trainer/train/train_step.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 #include <exception>
+#include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -11,7 +14,7 @@
 namespace doppel {
 
 void UseChannelsLast(Network& network) {
-  torch::NoGradGuard no_grad;
+  const c10::AutoGradMode no_grad(false);
   for (auto& [name, parameter] : network.NamedParameters()) {
     if (parameter.dim() != 4) continue;
     parameter.set_data(parameter.detach().contiguous(torch::MemoryFormat::ChannelsLast));
@@ -26,6 +29,12 @@ NamedTensors TrainableParameters(Network& network, Loss& loss) {
   for (auto& [name, parameter] : loss.NamedParameters())
     result.emplace_back(absl::StrCat("loss.", name), parameter);
   return result;
+}
+
+TrainStep::TrainStep(Network& network, Loss& loss, Optimizer& optimizer, TrainStepOptions options,
+                     TrainStepExtras extras)
+    : network_(network), loss_(loss), optimizer_(optimizer), options_(options), extras_(extras) {
+  if (options_.precision == Precision::kFloat16) scaler_ = LossScaler(65536);
 }
 
 absl::Status TrainStep::Check(const TrainingBatch& batch) const {
@@ -44,38 +53,111 @@ absl::Status TrainStep::Check(const TrainingBatch& batch) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<StepStatistics> TrainStep::Run(const TrainingBatch& batch, double learning_rate) {
+absl::StatusOr<StepStatistics> TrainStep::Run(const TrainingBatch& batch, const StepPart& part) {
   RETURN_IF_ERROR(Check(batch));
   try {
-    return RunUnguarded(batch, learning_rate);
+    return RunUnguarded(batch, part);
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("LibTorch failed in a training step: ", e.what()));
   }
 }
 
-absl::StatusOr<StepStatistics> TrainStep::RunUnguarded(const TrainingBatch& batch, double learning_rate) {
-  const int64_t n = static_cast<int64_t>(batch.identities.size());
-  // from_blob wants a mutable pointer; nothing writes through it.
-  const torch::Tensor pixels = torch::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
-                                                {n, batch.height, batch.width, batch.channels}, torch::kUInt8)
-                                   .to(options_.device);
+absl::StatusOr<StepStatistics> TrainStep::RunUnguarded(const TrainingBatch& batch, const StepPart& part) {
+  if (part.index == 0) Begin(part);
+  // Once numbers have run off, the rest of the step's batches cannot save it.
+  if (finite_) RETURN_IF_ERROR(Accumulate(batch, part));
+  if (part.index + 1 < part.count) return StepStatistics{};
+  return Update(part);
+}
+
+void TrainStep::Begin(const StepPart& part) {
+  if (extras_.freeze != nullptr) extras_.freeze->Apply(part.steps_done);
   network_.Train(true);
   optimizer_.ZeroGrad();
-  const torch::Tensor embeddings = network_.Forward(ToInput(network_.spec(), pixels));
-  ASSIGN_OR_RETURN(LossResult result, loss_.Compute({embeddings, batch.identities}));
-  result.loss.backward();
+  parts_.clear();
+  finite_ = true;
+  buffers_.clear();
+  if (!MaySkip()) return;
+  const c10::AutoGradMode no_grad(false);
+  for (const auto& [name, buffer] : network_.NamedBuffers()) buffers_.push_back(buffer.clone());
+}
 
-  StepStatistics statistics;
-  statistics.loss = result.statistics;
-  statistics.grad_norm = optimizer_.GradNormAndClip(options_.clip_norm);
-  if (!std::isfinite(statistics.grad_norm) || !std::isfinite(statistics.loss.loss)) {
-    return absl::FailedPreconditionError(absl::StrCat("loss ", statistics.loss.loss, ", gradient norm ",
-                                                      statistics.grad_norm,
-                                                      ": the training has diverged. Resume from an earlier "
-                                                      "checkpoint with a lower learning rate, a warm-up, or "
-                                                      "gradient clipping"));
+torch::Tensor TrainStep::Embed(const TrainingBatch& batch) {
+  const int64_t n = static_cast<int64_t>(batch.identities.size());
+  // from_blob wants a mutable pointer; nothing writes through it.
+  const torch::Tensor pixels = at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
+                                             {n, batch.height, batch.width, batch.channels}, torch::kUInt8)
+                                   .to(options_.device);
+  const torch::Tensor input = ToInput(network_.spec(), pixels);
+  if (options_.precision == Precision::kFloat32) return network_.Forward(input);
+  torch::Tensor embeddings;
+  {
+    const AutocastScope autocast(options_.precision, options_.device);
+    embeddings = network_.Forward(input);
   }
-  optimizer_.Step(learning_rate);
+  embeddings = embeddings.to(torch::kFloat32);
+  // 16 bits leave the norm off by up to 1 %.
+  if (network_.spec().normalize) {
+    embeddings = embeddings / embeddings.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
+  }
+  return embeddings;
+}
+
+absl::Status TrainStep::Accumulate(const TrainingBatch& batch, const StepPart& part) {
+  const torch::Tensor embeddings = Embed(batch);
+  last_embeddings_ = embeddings.detach();
+  if (MaySkip() && !last_embeddings_.isfinite().all().item<bool>()) {
+    finite_ = false;
+    return absl::OkStatus();
+  }
+  LossInput input(embeddings, batch.identities);
+  input.step = part.steps_done;
+  input.generation = batch.generation;
+  ASSIGN_OR_RETURN(LossResult result, loss_.Compute(input));
+  parts_.push_back(result.statistics);
+  finite_ = std::isfinite(result.statistics.loss);
+  if (!finite_) return absl::OkStatus();
+  torch::Tensor loss = result.loss;
+  const double factor = scaler_.scale() / part.count;
+  if (factor != 1) loss = loss * factor;
+  loss.backward();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepStatistics> TrainStep::Update(const StepPart& part) {
+  StepStatistics statistics;
+  statistics.loss = MergeStatistics(parts_);
+  statistics.loss_scale = scaler_.scale();
+  if (finite_) {
+    if (scaler_.scale() != 1) optimizer_.ScaleGradients(1 / scaler_.scale());
+    statistics.grad_norm = optimizer_.GradNormAndClip(options_.clip_norm);
+  } else {
+    statistics.loss.loss = std::numeric_limits<double>::quiet_NaN();
+  }
+  const bool finite = finite_ && std::isfinite(statistics.grad_norm);
+  scaler_.Update(finite);
+  if (!finite) return Skip(statistics);
+  skipped_in_a_row_ = 0;
+  optimizer_.Step(part.learning_rate);
+  if (extras_.average != nullptr) extras_.average->Update();
+  return statistics;
+}
+
+absl::StatusOr<StepStatistics> TrainStep::Skip(StepStatistics statistics) {
+  optimizer_.ZeroGrad();
+  const c10::AutoGradMode no_grad(false);
+  auto buffers = network_.NamedBuffers();
+  for (size_t i = 0; i < buffers_.size(); ++i) buffers[i].second.copy_(buffers_[i]);
+  // While the loss scale has room below it, a skipped step is how it finds its place.
+  const bool settling = scaler_.enabled() && statistics.loss_scale > 1;
+  if (!settling && ++skipped_in_a_row_ > options_.max_skipped) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("loss ", statistics.loss.loss, ", gradient norm ", statistics.grad_norm, " (",
+                     skipped_in_a_row_, skipped_in_a_row_ == 1 ? " step" : " steps on end",
+                     "): the training has diverged. Resume from an earlier checkpoint with a lower learning "
+                     "rate, a warm-up, or gradient clipping"));
+  }
+  statistics.skipped = true;
   return statistics;
 }
 

@@ -5,10 +5,14 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "services/trainer_worker/model_commands.h"
+#include "services/trainer_worker/torchscript_export.h"
+#include "tests/support/catalog_fixture.h"
+#include "trainer/train/event_file.h"
 
 namespace doppel {
 namespace {
@@ -78,6 +82,25 @@ class TrainCommandTest : public ::testing::Test {
           return TrainingSource{std::move(source), [] {}};
         },
         stop, fs_, /*quiet=*/true);
+  }
+  // Steps of all summaries in the run's event files, and the tags of `step`.
+  std::vector<int64_t> EventSteps(const TrainOptions& options, int64_t step, std::set<std::string>* tags) {
+    std::vector<int64_t> steps;
+    const std::string folder = options.output + "/tensorboard";
+    const std::vector<std::string> names = fs_.List(folder).value();
+    for (const std::string& name : names) {
+      const std::string data = fs_.ReadFile(folder + "/" + name).value();
+      size_t position = 0;
+      for (auto record = ReadRecord(data, &position); record.ok(); record = ReadRecord(data, &position)) {
+        v1::TensorBoardEvent event;
+        EXPECT_TRUE(event.ParseFromString(*record));
+        if (!event.has_summary()) continue;
+        steps.push_back(event.step());
+        if (event.step() != step) continue;
+        for (const auto& value : event.summary().value()) tags->insert(value.tag());
+      }
+    }
+    return steps;
   }
   // steps.jsonl without its times.
   std::vector<std::string> Steps(const TrainOptions& options) {
@@ -188,6 +211,157 @@ TEST_F(TrainCommandTest, PretrainsAClassifier) {
   ASSERT_TRUE(Run(options, /*fail_at=*/3).code() == absl::StatusCode::kUnavailable);
   ASSERT_TRUE(Run(options).ok());
   EXPECT_EQ(Steps(options).size(), 7U);
+}
+
+TEST_F(TrainCommandTest, AccumulatedStepsResumeAtTheRightCursor) {
+  TrainOptions straight = Options("straight");
+  straight.accumulate = 3;
+  straight.schedule.steps = 4;
+  ASSERT_TRUE(Run(straight).ok());
+  EXPECT_EQ(Steps(straight).size(), 4U);
+  TrainOptions broken = straight;
+  broken.output = root_ + "/broken";
+  EXPECT_FALSE(Run(broken, /*fail_at=*/7).ok());  // one batch into the third step
+  ASSERT_TRUE(Run(broken).ok());
+  EXPECT_EQ(opened_at_, 6U);
+  EXPECT_EQ(Steps(broken), Steps(straight));
+  EXPECT_EQ(ReadModelSpec(broken.output + "/model")->fingerprint,
+            ReadModelSpec(straight.output + "/model")->fingerprint);
+}
+
+TEST_F(TrainCommandTest, AveragedFrozenAndClippedRunsResumeExactly) {
+  TrainOptions straight = Options("straight");
+  straight.ema = 0.9;
+  straight.freeze_steps = 3;
+  straight.clip_norm = 0.5;
+  ASSERT_TRUE(Run(straight).ok());
+  TrainOptions broken = straight;
+  broken.output = root_ + "/broken";
+  EXPECT_FALSE(Run(broken, /*fail_at=*/2).ok());  // while the body is frozen
+  EXPECT_FALSE(Run(broken, /*fail_at=*/5).ok());  // and after
+  ASSERT_TRUE(Run(broken).ok());
+  EXPECT_EQ(Steps(broken), Steps(straight));
+  EXPECT_EQ(ReadModelSpec(broken.output + "/model")->fingerprint,
+            ReadModelSpec(straight.output + "/model")->fingerprint);
+  TrainOptions plain = Options("plain");
+  plain.freeze_steps = 3;
+  plain.clip_norm = 0.5;
+  ASSERT_TRUE(Run(plain).ok());
+  EXPECT_EQ(Steps(plain), Steps(straight)) << "averaging must not disturb the training";
+  EXPECT_NE(ReadModelSpec(plain.output + "/model")->fingerprint,
+            ReadModelSpec(straight.output + "/model")->fingerprint);
+}
+
+TEST_F(TrainCommandTest, EventFilesHaveEveryStepOnceAfterAResume) {
+  TrainOptions options = Options("a");
+  options.tensorboard_every = 1;
+  options.tensorboard_details_every = 4;
+  EXPECT_FALSE(Run(options, /*fail_at=*/5).ok());
+  ASSERT_TRUE(fs_.RemoveRecursively(options.output + "/checkpoints/step-000000000005").ok());
+  ASSERT_TRUE(Run(options).ok());
+  std::set<std::string> tags;
+  EXPECT_THAT(EventSteps(options, 4, &tags), ::testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(tags, ::testing::IsSupersetOf({"train/loss", "train/active", "d_ap/p50", "batch/d_an",
+                                             "batch/norm", "batch/hardest triplets", "weights/fc.weight"}));
+  options.output = root_ + "/b";
+  options.tensorboard = false;
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_FALSE(fs_.Exists(options.output + "/tensorboard"));
+}
+
+TEST_F(TrainCommandTest, SettingsThatCannotRunDoNotClaimTheFolder) {
+  TrainOptions options = Options("a");
+  options.freeze = {"no_such_layer"};
+  EXPECT_THAT(Run(options).ToString(), HasSubstr("no_such_layer"));
+  options.freeze.clear();
+  EXPECT_TRUE(Run(options).ok());
+}
+
+TEST_F(TrainCommandTest, StopsEarlyKeepsTheBestAndSurvivesAResume) {
+  testing::CatalogFixtureOptions data;
+  data.identities = 12;
+  data.test_identities = 6;
+  const testing::CatalogFixture catalog(data);
+  TrainOptions options = Options("a");
+  options.schedule.steps = 40;
+  options.eval_every = 1;
+  options.eval_catalog = catalog.directory();
+  options.early_stop = {"rank1", 2};
+  options.schedule.rate = 1e-9;  // little will improve
+  TrainOptions straight = options;
+  straight.output = root_ + "/straight";
+  ASSERT_TRUE(Run(straight).ok());
+  const uint64_t end = Steps(straight).size();
+  ASSERT_LT(end, 40U);
+  EXPECT_EQ(ReadModelSpec(straight.output + "/model")->step, end);
+  const auto best = nlohmann::json::parse(fs_.ReadFile(straight.output + "/best/best.json").value());
+  EXPECT_EQ(best["metric"], "rank1");
+  EXPECT_EQ(best["step"], end - 2) << "the patience is two evaluations";
+  EXPECT_EQ(ReadModelSpec(best["checkpoint"].get<std::string>() + "/model")->step, end - 2);
+
+  EXPECT_FALSE(Run(options, /*fail_at=*/end - 1).ok());
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_EQ(opened_at_, end - 1);
+  EXPECT_EQ(Steps(options), Steps(straight));
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_FALSE(opened_at_.has_value()) << "it has been stopped early before";
+  options.early_stop.patience = 4;
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_GT(Steps(options).size(), end) << "more patience goes on";
+  std::set<std::string> tags;
+  EventSteps(options, static_cast<int64_t>(end), &tags);
+  EXPECT_EQ(tags.count("eval/rank1"), 1U);
+}
+
+TEST_F(TrainCommandTest, AMetricThatIsNotThereIsNamedAtOnce) {
+  testing::CatalogFixtureOptions data;
+  data.identities = 12;
+  data.test_identities = 6;
+  const testing::CatalogFixture catalog(data);
+  TrainOptions options = Options("a");
+  options.eval_every = 5;
+  options.eval_catalog = catalog.directory();
+  options.early_stop = {"beauty", 2};
+  EXPECT_THAT(Run(options).ToString(), HasSubstr("recall@"));
+}
+
+TEST_F(TrainCommandTest, ExportedModulesComeBackEqual) {
+  struct Case {
+    const char* architecture;
+    int channels;
+    bool normalize;
+  };
+  for (const Case& c : {Case{"glyph_cnn", 1, true}, Case{"glyph_cnn", 3, false}, Case{"resnet18", 3, true}}) {
+    ModelSpec spec;
+    spec.architecture = c.architecture;
+    spec.channels = c.channels;
+    spec.normalize = c.normalize;
+    spec.height = 40;
+    spec.mean[1] = 0.25F;  // channels of different kinds
+    const std::string name = absl::StrCat(root_, "/", c.architecture, c.channels);
+    ASSERT_TRUE(RunInit(spec, 5, name).ok());
+    const auto exported = ExportTorchScript(name, name + ".pt");
+    ASSERT_TRUE(exported.ok()) << exported.status();
+    // It is a TorchScript file like any other; exporting that again wraps it.
+    ModelSpec plain = *exported;
+    ASSERT_TRUE(RunImportTorchScript(name + ".pt", plain, name + "-imported").ok());
+    EXPECT_TRUE(ExportTorchScript(name + "-imported", name + "-again.pt").ok());
+    auto first = LoadEmbeddingModel(name, "cpu").value();
+    auto second = LoadEmbeddingModel(name + "-imported", "cpu").value();
+    for (const int64_t n : {1, 5}) {
+      std::vector<uint8_t> pixels(static_cast<size_t>(n * 40 * 48 * c.channels));
+      for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(i * 2654435761U >> 13);
+      std::vector<float> one(static_cast<size_t>(n * 128)), other(one.size());
+      ASSERT_TRUE(first->Embed(pixels, n, one.data()).ok());
+      ASSERT_TRUE(second->Embed(pixels, n, other.data()).ok());
+      for (size_t i = 0; i < one.size(); ++i) ASSERT_NEAR(one[i], other[i], 2e-5) << name << " " << n;
+    }
+  }
+}
+
+TEST_F(TrainCommandTest, ExportNamesWhatIsMissing) {
+  EXPECT_THAT(ExportTorchScript(root_ + "/none", root_ + "/x.pt").status().ToString(), HasSubstr("none"));
+  EXPECT_FALSE(fs_.Exists(root_ + "/x.pt"));
 }
 
 }  // namespace

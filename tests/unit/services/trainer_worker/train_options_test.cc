@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "services/trainer_worker/eval_metrics.h"
 #include "services/trainer_worker/run_directory.h"
 
 namespace doppel {
@@ -62,6 +63,15 @@ TEST(TrainOptionsTest, WrongFlagsAreNamed) {
   EXPECT_THAT(message([](TrainOptions& o) { o.schedule.steps = 0; }), HasSubstr("--steps"));
   EXPECT_THAT(message([](TrainOptions& o) { o.threads = 0; }), HasSubstr("--threads"));
   EXPECT_THAT(message([](TrainOptions& o) { o.eval_every = 10; }), HasSubstr("--eval-catalog"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.accumulate = 0; }), HasSubstr("--accumulate"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.ema = 1; }), HasSubstr("0.999"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.precision = "half"; }), HasSubstr("bfloat16"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.head = "fc"; }), HasSubstr("--freeze-steps"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.early_stop.metric = "rank1"; }), HasSubstr("--eval-every"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.early_stop.patience = 3; }), HasSubstr("--early-stop"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.loss_options = {"margin"}; }), HasSubstr("key=value"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.tensorboard_every = 0; }), HasSubstr("--tensorboard-every"));
+  EXPECT_THAT(message([](TrainOptions& o) { o.max_skipped = -1; }), HasSubstr("--max-skipped"));
 }
 
 TEST(TrainOptionsTest, OnlyWhatSettlesTheStepsCountsAsDifferent) {
@@ -76,6 +86,44 @@ TEST(TrainOptionsTest, OnlyWhatSettlesTheStepsCountsAsDifferent) {
   EXPECT_EQ(TrainingDifferences(ToJson(before), ToJson(now)),
             "lr: 0.001 before, 0.5 now; seed: 1 before, 9 now");
   EXPECT_NE(TrainingDifferences("rubbish", ToJson(now)), "");
+}
+
+TEST(TrainOptionsTest, WhatChangesTheStepsIsASettingOfTheTraining) {
+  const TrainOptions before = Valid();
+  auto difference = [&](auto change) {
+    TrainOptions now = before;
+    change(now);
+    return TrainingDifferences(ToJson(before), ToJson(now));
+  };
+  EXPECT_THAT(difference([](TrainOptions& o) { o.accumulate = 4; }),
+              HasSubstr("accumulate: not set before, 4"));
+  EXPECT_THAT(difference([](TrainOptions& o) { o.ema = 0.5; }), HasSubstr("ema"));
+  EXPECT_THAT(difference([](TrainOptions& o) { o.freeze_steps = 5; }), HasSubstr("freeze_steps"));
+  EXPECT_THAT(difference([](TrainOptions& o) { o.freeze = {"conv1"}; }), HasSubstr("conv1"));
+  EXPECT_THAT(difference([](TrainOptions& o) { o.precision = "bfloat16"; }), HasSubstr("precision"));
+  EXPECT_THAT(difference([](TrainOptions& o) { o.loss_options = {"hardness_cap=2"}; }),
+              HasSubstr("hardness_cap"));
+  EXPECT_EQ(difference([](TrainOptions& o) {
+              o.tensorboard = false;
+              o.tensorboard_every = 3;
+              o.early_stop.patience = 7;
+              o.max_skipped = 9;
+              o.starvation.patience = 2;
+            }),
+            "");
+}
+
+TEST(EvalMetricsTest, NamesNestedNumbersAndLeavesOutCounts) {
+  const std::string json =
+      R"({"step":3,"protocol":"x","queries":10,"rank1":0.5,"recall":{"1":0.5,"10":0.75},"tar":{"1e-05":0.25},"seconds":3})";
+  EXPECT_THAT(EvaluationMetrics(json),
+              ::testing::ElementsAre(std::pair<std::string, double>("rank1", 0.5),
+                                     std::pair<std::string, double>("recall@1", 0.5),
+                                     std::pair<std::string, double>("recall@10", 0.75),
+                                     std::pair<std::string, double>("tar@1e-05", 0.25)));
+  EXPECT_EQ(EvaluationMetric(json, "recall@10").value(), 0.75);
+  EXPECT_THAT(EvaluationMetric(json, "map").status().ToString(), HasSubstr("rank1, recall@1"));
+  EXPECT_TRUE(EvaluationMetrics("rubbish").empty());
 }
 
 TEST(TrainOptionsTest, StreamSpecSaysWhatTheFlagsSay) {
@@ -96,6 +144,43 @@ TEST(TrainOptionsTest, StreamSpecSaysWhatTheFlagsSay) {
   EXPECT_EQ(spec->generation(), 3U);
   EXPECT_EQ(spec->payload(), v1::PAYLOAD_KIND_DECODED);
   EXPECT_EQ(spec->image().height(), 32U);
+}
+
+TEST(TrainOptionsTest, SharingReachesTheStreamSpec) {
+  TrainOptions options = Valid();
+  EXPECT_FALSE(MakeStreamSpec(options, ModelSpec{}, 0)->has_sharing());
+  options.sharing = "static";
+  options.shard = "1/3";
+  const auto fixed = MakeStreamSpec(options, ModelSpec{}, 0);
+  ASSERT_TRUE(fixed.ok());
+  EXPECT_EQ(fixed->sharing().mode(), v1::WorkSharing::MODE_STATIC);
+  EXPECT_EQ(fixed->sharing().shard(), 1);
+  EXPECT_EQ(fixed->sharing().shards(), 3);
+  options = Valid();
+  options.sharing = "dynamic";
+  options.group = "night";
+  options.end_cursor = 500;
+  const auto dynamic = MakeStreamSpec(options, ModelSpec{}, 0);
+  ASSERT_TRUE(dynamic.ok());
+  EXPECT_EQ(dynamic->sharing().mode(), v1::WorkSharing::MODE_DYNAMIC);
+  EXPECT_EQ(dynamic->sharing().group(), "night");
+  EXPECT_EQ(dynamic->sharing().lease_seconds(), 60);
+  EXPECT_EQ(dynamic->sharing().end_cursor(), 500);
+}
+
+TEST(TrainOptionsTest, WrongSharingIsNamed) {
+  for (const std::string shard : {"", "2", "2/2", "-1/2", "a/b", "0/1/2"}) {
+    TrainOptions options = Valid();
+    options.sharing = "static";
+    options.shard = shard;
+    EXPECT_THAT(ResolveTrainOptions(ModelSpec{}, &options).ToString(), HasSubstr("--shard")) << shard;
+  }
+  TrainOptions options = Valid();
+  options.group = "night";
+  EXPECT_THAT(ResolveTrainOptions(ModelSpec{}, &options).ToString(), HasSubstr("--group"));
+  options = Valid();
+  options.sharing = "dynamic";
+  EXPECT_THAT(ResolveTrainOptions(ModelSpec{}, &options).ToString(), HasSubstr("--group"));
 }
 
 TEST(RunDirectoryTest, RefusesAnotherRunsSettingsAndClearsOnlyItsOwn) {

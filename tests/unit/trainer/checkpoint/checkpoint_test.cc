@@ -5,6 +5,8 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "trainer/checkpoint/tensor_file.h"
 #include "trainer/loss/loss_factory.h"
@@ -37,11 +39,13 @@ struct Session {
   std::unique_ptr<Network> network;
   std::unique_ptr<Loss> loss;
   std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<WeightAverage> average;
   std::unique_ptr<TrainStep> step;
+  CheckpointParts parts() { return {*network, *optimizer, *loss, average.get()}; }
 };
 
-Session Start(const std::string& loss_name, const std::string& optimizer_name,
-              const std::string& checkpoint) {
+Session Start(const std::string& loss_name, const std::string& optimizer_name, const std::string& checkpoint,
+              double ema = 0) {
   SetComputeThreads(1);
   Session session;
   LossOptions loss;
@@ -67,8 +71,13 @@ Session Start(const std::string& loss_name, const std::string& optimizer_name,
   if (!checkpoint.empty()) {
     EXPECT_TRUE(session.optimizer->LoadState(loaded.optimizer).ok());
   }
+  if (ema > 0) session.average = std::make_unique<WeightAverage>(*session.network, ema);
+  if (loaded.average != nullptr) {
+    EXPECT_TRUE(session.average->Restore(*loaded.average, loaded.average_updates).ok());
+  }
   session.step =
-      std::make_unique<TrainStep>(*session.network, *session.loss, *session.optimizer, TrainStepOptions{});
+      std::make_unique<TrainStep>(*session.network, *session.loss, *session.optimizer, TrainStepOptions{},
+                                  TrainStepExtras{session.average.get(), nullptr});
   return session;
 }
 
@@ -83,18 +92,18 @@ class CheckpointTest : public ::testing::Test {
     std::vector<double> straight;
     {
       Session session = Start(loss, optimizer, "");
-      for (uint64_t i = 0; i < 6; ++i) straight.push_back(session.step->Run(Batch(i), 1e-3)->loss.loss);
+      for (uint64_t i = 0; i < 6; ++i)
+        straight.push_back(session.step->Run(Batch(i), {i, 1e-3, 0, 1})->loss.loss);
     }
     {
       Session session = Start(loss, optimizer, "");
-      for (uint64_t i = 0; i < 3; ++i) ASSERT_EQ(session.step->Run(Batch(i), 1e-3)->loss.loss, straight[i]);
-      ASSERT_TRUE(
-          WriteCheckpoint(fs_, directory_, *session.network, *session.optimizer, *session.loss, {3, 3, 9})
-              .ok());
+      for (uint64_t i = 0; i < 3; ++i)
+        ASSERT_EQ(session.step->Run(Batch(i), {i, 1e-3, 0, 1})->loss.loss, straight[i]);
+      ASSERT_TRUE(WriteCheckpoint(fs_, directory_, session.parts(), {3, 3, 9, {}, {}}).ok());
     }
     Session session = Start(loss, optimizer, directory_);
     for (uint64_t i = 3; i < 6; ++i) {
-      EXPECT_EQ(session.step->Run(Batch(i), 1e-3)->loss.loss, straight[i])
+      EXPECT_EQ(session.step->Run(Batch(i), {i, 1e-3, 0, 1})->loss.loss, straight[i])
           << loss << " " << optimizer << " step " << i;
     }
   }
@@ -109,14 +118,20 @@ TEST_F(CheckpointTest, ResumeIsExactWithAClassificationHead) { ExpectExactResume
 
 TEST_F(CheckpointTest, PositionRoundTripsAndTheModelIsAModelDirectory) {
   Session session = Start("batch_hard", "adam", "");
-  const CheckpointPosition position = {500, 1'000'000'000'000, 77};
-  ASSERT_TRUE(
-      WriteCheckpoint(fs_, directory_, *session.network, *session.optimizer, *session.loss, position).ok());
+  const CheckpointPosition position = {500, 1'000'000'000'000, 77, {9, 400, 0.75, 1}, {1024, 17}};
+  ASSERT_TRUE(WriteCheckpoint(fs_, directory_, session.parts(), position).ok());
   const auto loaded = ReadCheckpoint(fs_, directory_, torch::kCPU);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->position.step, 500U);
   EXPECT_EQ(loaded->position.next_cursor, 1'000'000'000'000U);
   EXPECT_EQ(loaded->position.seed, 77U);
+  EXPECT_EQ(loaded->position.early_stop.evaluations, 9U);
+  EXPECT_EQ(loaded->position.early_stop.best_step, 400U);
+  EXPECT_EQ(loaded->position.early_stop.best, 0.75);
+  EXPECT_EQ(loaded->position.early_stop.since_best, 1U);
+  EXPECT_EQ(loaded->position.loss_scale.scale, 1024);
+  EXPECT_EQ(loaded->position.loss_scale.good_steps, 17U);
+  EXPECT_EQ(loaded->average, nullptr);
   const auto spec = ReadModelSpec(CheckpointModelDirectory(directory_));
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->step, 500U);
@@ -125,10 +140,43 @@ TEST_F(CheckpointTest, PositionRoundTripsAndTheModelIsAModelDirectory) {
 
 TEST_F(CheckpointTest, BrokenPositionIsNamed) {
   Session session = Start("batch_hard", "adam", "");
-  ASSERT_TRUE(
-      WriteCheckpoint(fs_, directory_, *session.network, *session.optimizer, *session.loss, {1, 1, 1}).ok());
+  ASSERT_TRUE(WriteCheckpoint(fs_, directory_, session.parts(), {1, 1, 1, {}, {}}).ok());
   ASSERT_TRUE(fs_.Truncate(directory_ + "/position.json", 5).ok());
   EXPECT_THAT(ReadCheckpoint(fs_, directory_, torch::kCPU).status().ToString(), HasSubstr("position.json"));
+}
+
+TEST_F(CheckpointTest, TheAveragedModelIsTheModelAndBothGoOnExactly) {
+  {
+    Session session = Start("batch_ohnm", "adam", "", 0.9);
+    for (uint64_t i = 0; i < 6; ++i) ASSERT_TRUE(session.step->Run(Batch(i), {i, 1e-3, 0, 1}).ok());
+    ASSERT_TRUE(WriteCheckpoint(fs_, directory_ + "/straight", session.parts(), {6, 6, 9, {}, {}}).ok());
+  }
+  {
+    Session session = Start("batch_ohnm", "adam", "", 0.9);
+    for (uint64_t i = 0; i < 3; ++i) ASSERT_TRUE(session.step->Run(Batch(i), {i, 1e-3, 0, 1}).ok());
+    ASSERT_TRUE(WriteCheckpoint(fs_, directory_ + "/half", session.parts(), {3, 3, 9, {}, {}}).ok());
+  }
+  Session session = Start("batch_ohnm", "adam", directory_ + "/half", 0.9);
+  EXPECT_EQ(session.average->updates(), 3U);
+  for (uint64_t i = 3; i < 6; ++i) ASSERT_TRUE(session.step->Run(Batch(i), {i, 1e-3, 0, 1}).ok());
+  ASSERT_TRUE(WriteCheckpoint(fs_, directory_ + "/resumed", session.parts(), {6, 6, 9, {}, {}}).ok());
+  for (const char* file : {"/model/weights.pt", "/weights/weights.pt", "/optimizer.pt", "/position.json"}) {
+    EXPECT_EQ(fs_.ReadFile(directory_ + "/straight" + file).value(),
+              fs_.ReadFile(directory_ + "/resumed" + file).value())
+        << file;
+  }
+  EXPECT_NE(fs_.ReadFile(directory_ + "/straight/model/weights.pt").value(),
+            fs_.ReadFile(directory_ + "/straight/weights/weights.pt").value());
+}
+
+TEST_F(CheckpointTest, AMetricWithoutAValueYetSurvives) {
+  Session session = Start("batch_hard", "adam", "");
+  const CheckpointPosition position = {1, 1, 1, {2, 0, std::nan(""), 2}, {}};
+  ASSERT_TRUE(WriteCheckpoint(fs_, directory_, session.parts(), position).ok());
+  const auto loaded = ReadCheckpoint(fs_, directory_, torch::kCPU);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_TRUE(std::isnan(loaded->position.early_stop.best));
+  EXPECT_EQ(loaded->position.early_stop.since_best, 2U);
 }
 
 TEST(TensorFileTest, RoundTripsNamesOrderTypesAndValues) {

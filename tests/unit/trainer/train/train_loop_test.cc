@@ -41,7 +41,7 @@ class TrainLoopTest : public ::testing::Test {
  protected:
   TrainLoopTest() {
     options_.steps = 6;
-    hooks_.step = [this](const TrainingBatch& batch, double rate) -> absl::StatusOr<StepStatistics> {
+    hooks_.step = [this](const TrainingBatch& batch, const StepPart& part) -> absl::StatusOr<StepStatistics> {
       events_.push_back(absl::StrCat("step@", batch.cursor));
       clock_.Advance(absl::Milliseconds(500));
       StepStatistics statistics;
@@ -164,9 +164,9 @@ TEST_F(TrainLoopTest, ASourceThatEndsEndsTheRun) {
 TEST_F(TrainLoopTest, AFailedStepIsNeitherAcknowledgedNorSavedAndSaysWhere) {
   FakeSource source(clock_, 0);
   auto good = hooks_.step;
-  hooks_.step = [&](const TrainingBatch& batch, double rate) -> absl::StatusOr<StepStatistics> {
+  hooks_.step = [&](const TrainingBatch& batch, const StepPart& part) -> absl::StatusOr<StepStatistics> {
     if (batch.cursor == 2) return absl::InvalidArgumentError("embeddings are NaN");
-    return good(batch, rate);
+    return good(batch, part);
   };
   const absl::Status status = Run(source).status();
   EXPECT_THAT(status.ToString(), HasSubstr("step 3 (generation 4, cursor 2): embeddings are NaN"));
@@ -200,7 +200,7 @@ TEST_F(TrainLoopTest, CollapseIsWarnedOf) {
   FakeSource source(clock_, 0);
   options_.collapse.collapsed_loss = 0.3;
   options_.collapse.patience = 4;
-  hooks_.step = [](const TrainingBatch&, double) -> absl::StatusOr<StepStatistics> {
+  hooks_.step = [](const TrainingBatch&, const StepPart&) -> absl::StatusOr<StepStatistics> {
     StepStatistics statistics;
     statistics.loss.loss = 0.3;
     statistics.loss.triplets = 6;
@@ -210,6 +210,91 @@ TEST_F(TrainLoopTest, CollapseIsWarnedOf) {
   hooks_.warn = [&](const std::string& text) { warnings.push_back(text); };
   ASSERT_TRUE(Run(source).ok());
   EXPECT_EQ(warnings.size(), 1U);
+}
+
+TEST_F(TrainLoopTest, AStepOfSeveralBatchesIsOneRecordAndOneAcknowledgement) {
+  FakeSource source(clock_, 10);
+  options_.first_cursor = 10;
+  options_.steps = 2;
+  options_.accumulate = 3;
+  std::vector<std::string> parts;
+  hooks_.step = [&](const TrainingBatch& batch, const StepPart& part) -> absl::StatusOr<StepStatistics> {
+    parts.push_back(absl::StrCat(part.steps_done, ":", part.index, "/", part.count, "@", batch.cursor));
+    clock_.Advance(absl::Milliseconds(500));
+    StepStatistics statistics;
+    statistics.loss.loss = static_cast<double>(part.index);
+    return statistics;
+  };
+  const auto result = Run(source);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(parts, ElementsAre("0:0/3@10", "0:1/3@11", "0:2/3@12", "1:0/3@13", "1:1/3@14", "1:2/3@15"));
+  EXPECT_THAT(source.acknowledged, ElementsAre(12U, 15U));
+  EXPECT_THAT(events_, ElementsAre("save 2>16"));
+  ASSERT_EQ(records_.size(), 2U);
+  EXPECT_EQ(records_[1].cursor, 13U);
+  EXPECT_EQ(records_[1].batches, 3);
+  EXPECT_EQ(records_[1].statistics.loss.loss, 2);  // what the last batch returned
+  EXPECT_DOUBLE_EQ(records_[1].wait_seconds, 0.75);
+  EXPECT_DOUBLE_EQ(records_[1].step_seconds, 1.5);
+  EXPECT_DOUBLE_EQ(records_[1].images_per_second, 8);
+}
+
+TEST_F(TrainLoopTest, AHalfDoneStepIsForgottenWhenTheRunStops) {
+  FakeSource source(clock_, 0);
+  options_.accumulate = 2;
+  hooks_.should_stop = [this] { return events_.size() == 3; };  // one batch into the second step
+  const auto result = Run(source);
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->stopped);
+  EXPECT_EQ(result->steps, 1U);
+  EXPECT_EQ(result->next_cursor, 2U);
+  EXPECT_EQ(events_.back(), "save 1>2");
+  EXPECT_THAT(source.acknowledged, ElementsAre(1U));
+}
+
+TEST_F(TrainLoopTest, AHalfDoneStepIsForgottenWhenTheSourceEnds) {
+  FakeSource source(clock_, 0);
+  options_.accumulate = 2;
+  source.end = absl::OutOfRangeError("end");
+  source.end_at = 5;
+  const auto result = Run(source);
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->source_ended);
+  EXPECT_EQ(result->steps, 2U);
+  EXPECT_EQ(result->next_cursor, 4U);
+}
+
+TEST_F(TrainLoopTest, ReachingTheGoalSavesAndEnds) {
+  FakeSource source(clock_, 0);
+  options_.evaluate_every = 2;
+  hooks_.goal_reached = [this] { return records_.size() >= 4; };
+  const auto result = Run(source);
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->goal_reached);
+  EXPECT_FALSE(result->stopped);
+  EXPECT_EQ(result->steps, 4U);
+  EXPECT_EQ(events_.back(), "save 4>4");
+}
+
+TEST_F(TrainLoopTest, AGoalReachedBeforeIsReachedAtOnce) {
+  FakeSource source(clock_, 0);
+  options_.first_step = 3;
+  hooks_.goal_reached = [] { return true; };
+  const auto result = Run(source);
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->goal_reached);
+  EXPECT_TRUE(events_.empty());
+}
+
+TEST_F(TrainLoopTest, StarvationIsWarnedOf) {
+  FakeSource source(clock_, 0);
+  options_.starvation.window = 3;
+  options_.starvation.wait_share = 0.2;  // the fakes wait a third of the time
+  std::vector<std::string> warnings;
+  hooks_.warn = [&](const std::string& text) { warnings.push_back(text); };
+  ASSERT_TRUE(Run(source).ok());
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_THAT(warnings[0], HasSubstr("33 %"));
 }
 
 TEST_F(TrainLoopTest, WrongScheduleIsRefusedBeforeTheFirstBatch) {

@@ -4,57 +4,16 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "tests/unit/trainer/train/tiny_network.h"
 #include "trainer/loss/loss_factory.h"
 
 namespace doppel {
 namespace {
 
 using ::testing::HasSubstr;
-
-// A network that is small enough to reason about: one convolution, mean over the image, one linear layer.
-class TinyNetwork : public Network {
- public:
-  TinyNetwork() {
-    spec_.architecture = "tiny";
-    spec_.height = spec_.width = 6;
-    spec_.channels = 1;
-    spec_.dimension = 4;
-    torch::manual_seed(7);
-    weight_ = torch::randn({8, 1, 3, 3}).requires_grad_(true);
-    linear_ = torch::randn({4, 8}).requires_grad_(true);
-  }
-  torch::Tensor Forward(const torch::Tensor& images) override {
-    torch::Tensor x = torch::relu(torch::conv2d(images, weight_)).mean({2, 3});
-    return torch::nn::functional::linear(x, linear_);
-  }
-  void Train(bool on) override { training = on; }
-  void To(const torch::Device&) override {}
-  std::vector<std::pair<std::string, torch::Tensor>> NamedParameters() override {
-    return {{"conv.weight", weight_}, {"fc.weight", linear_}};
-  }
-  std::vector<std::pair<std::string, torch::Tensor>> NamedBuffers() override { return {}; }
-  const ModelSpec& spec() const override { return spec_; }
-  bool training = false;
-
- private:
-  ModelSpec spec_;
-  torch::Tensor weight_, linear_;
-};
-
-TrainingBatch Batch(uint64_t cursor) {
-  TrainingBatch batch;
-  batch.cursor = cursor;
-  batch.height = batch.width = 6;
-  batch.channels = 1;
-  for (int64_t i = 0; i < 8; ++i) {
-    batch.identities.push_back(i / 2);
-    for (int p = 0; p < 36; ++p) {
-      batch.pixels.push_back(
-          static_cast<uint8_t>((p * (i / 2 + 3) * 17 + static_cast<int>(i + cursor) * 5) % 251));
-    }
-  }
-  return batch;
-}
+using train_test::At;
+using train_test::Batch;
+using train_test::TinyNetwork;
 
 class TrainStepTest : public ::testing::Test {
  protected:
@@ -78,13 +37,13 @@ class TrainStepTest : public ::testing::Test {
 };
 
 TEST_F(TrainStepTest, TrainingLowersTheLossOfEveryKind) {
-  for (const std::string& name : LossNames()) {
+  for (const std::string name : {"batch_hard", "batch_ohnm", "id_softmax"}) {
     Make(name);
-    const auto first = step_->Run(Batch(0), 0.01);
+    const auto first = step_->Run(Batch(0), At(0.01));
     ASSERT_TRUE(first.ok()) << first.status();
     EXPECT_GT(first->grad_norm, 0);
     double last = 0;
-    for (int i = 0; i < 60; ++i) last = step_->Run(Batch(0), 0.01)->loss.loss;
+    for (int i = 0; i < 60; ++i) last = step_->Run(Batch(0), At(0.01))->loss.loss;
     EXPECT_LT(last, first->loss.loss) << name;
     network_ = TinyNetwork();
   }
@@ -92,7 +51,7 @@ TEST_F(TrainStepTest, TrainingLowersTheLossOfEveryKind) {
 
 TEST_F(TrainStepTest, SwitchesTheNetworkToTraining) {
   Make("batch_hard");
-  ASSERT_TRUE(step_->Run(Batch(0), 0.01).ok());
+  ASSERT_TRUE(step_->Run(Batch(0), At(0.01)).ok());
   EXPECT_TRUE(network_.training);
 }
 
@@ -101,7 +60,7 @@ TEST_F(TrainStepTest, SameStartGivesTheSameLossesBitForBit) {
   for (int run = 0; run < 2; ++run) {
     network_ = TinyNetwork();
     Make("batch_ohnm", 1.0);
-    for (uint64_t i = 0; i < 10; ++i) losses.push_back(step_->Run(Batch(i), 0.01)->loss.loss);
+    for (uint64_t i = 0; i < 10; ++i) losses.push_back(step_->Run(Batch(i), At(0.01))->loss.loss);
   }
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(losses[i], losses[i + 10]);
 }
@@ -117,15 +76,15 @@ TEST_F(TrainStepTest, ImagesOfAnotherSizeAreAnError) {
   Make("batch_hard");
   TrainingBatch batch = Batch(0);
   batch.width = 5;
-  EXPECT_THAT(step_->Run(batch, 0.01).status().ToString(), HasSubstr("6x5x1, the network takes 6x6x1"));
+  EXPECT_THAT(step_->Run(batch, At(0.01)).status().ToString(), HasSubstr("6x5x1, the network takes 6x6x1"));
 }
 
 TEST_F(TrainStepTest, MissingPixelsAreAnError) {
   Make("batch_hard");
   TrainingBatch batch = Batch(0);
   batch.pixels.pop_back();
-  EXPECT_EQ(step_->Run(batch, 0.01).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_FALSE(step_->Run(TrainingBatch{}, 0.01).ok());
+  EXPECT_EQ(step_->Run(batch, At(0.01)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(step_->Run(TrainingBatch{}, At(0.01)).ok());
 }
 
 TEST_F(TrainStepTest, ADivergedNetworkIsAnErrorAndParametersStay) {
@@ -135,7 +94,7 @@ TEST_F(TrainStepTest, ADivergedNetworkIsAnErrorAndParametersStay) {
     network_.NamedParameters()[1].second.fill_(NAN);
   }
   const torch::Tensor before = network_.NamedParameters()[0].second.detach().clone();
-  EXPECT_THAT(step_->Run(Batch(0), 0.01).status().ToString(), HasSubstr("diverged"));
+  EXPECT_THAT(step_->Run(Batch(0), At(0.01)).status().ToString(), HasSubstr("diverged"));
   EXPECT_TRUE(before.equal(network_.NamedParameters()[0].second));
 }
 
@@ -145,7 +104,7 @@ TEST_F(TrainStepTest, ExceptionsOfTheNetworkBecomeErrors) {
   } broken;
   Make("batch_hard");
   TrainStep step(broken, *loss_, *optimizer_, {});
-  EXPECT_EQ(step.Run(Batch(0), 0.01).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(step.Run(Batch(0), At(0.01)).status().code(), absl::StatusCode::kInternal);
 }
 
 }  // namespace
