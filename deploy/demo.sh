@@ -143,7 +143,7 @@ follow_trainers() {
 compare() {
   mkdir -p "$dir/bench"
   tests/bench/run.sh embed --out "$dir/bench" -- --catalog "$dir/catalog" --model "$dir/pretrain/model"
-  tests/bench/run.sh stream --out "$dir/bench" -- --catalog "$dir/catalog"
+  tests/bench/run.sh stream --out "$dir/bench" --no-peer -- --catalog "$dir/catalog" --shapes 64x8 --seconds 1
 }
 
 report() {

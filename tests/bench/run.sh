@@ -7,22 +7,23 @@ root=$(cd "$here/../.." && pwd)
 
 usage() {
   cat <<'EOF'
-usage: tests/bench/run.sh NAME [--out DIR] [-- ARGUMENTS OF THE BENCHMARK]
+usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENCHMARK]
 
   cluster   k-means over 100 K × 128 against stock FAISS
   plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
-            DataLoader over the same images if Debian's python3-torch and python3-pil are there
+            DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
 EOF
 }
 case "${1:-}" in ""|-h|--help) usage; [ -n "${1:-}" ] && exit 0 || exit 2 ;; esac
-name=$1 out=.
+name=$1 out=. peer=1
 shift
 if [ "${1:-}" = --out ]; then out=$2; shift 2; fi
+if [ "${1:-}" = --no-peer ]; then peer=0; shift; fi
 [ "${1:-}" != -- ] || shift
 [ -d "$here/$name" ] || { echo "tests/bench/run.sh: no benchmark '$name'" >&2; usage >&2; exit 2; }
 
@@ -40,6 +41,6 @@ catalog=
 for ((i = 1; i < $#; ++i)); do
   if [ "${!i}" = --catalog ]; then j=$((i + 1)) catalog=${!j}; fi
 done
-if [ "$name" = stream ] && [ -n "$catalog" ] && /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null; then
+if [ "$name" = stream ] && [ $peer = 1 ] && [ -n "$catalog" ] && /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null; then
   /usr/bin/python3 "$here/dataloader.py" --catalog "$catalog" --against "$out/$name.json" || true
 fi
