@@ -418,17 +418,15 @@ TEST_F(GenerationManagerTest, ARestartWhileClusteringNeedsNoEmbedder) {
   absl::Notification clustering;
   std::string id;
   {
-    std::atomic<bool> stop = false;
+    absl::Notification stop;
     auto manager = Open(std::make_unique<AxisClusterer>([&](int iteration) {
       if (iteration == 1) clustering.Notify();
-      if (iteration == 2) {
-        while (!stop) absl::SleepFor(absl::Milliseconds(1));
-      }
+      if (iteration == 2) stop.WaitForNotification();
     }));
     id = manager->Recluster(Request())->id();
     EmbedUntilOver(*manager, id, kDimension, kGroups, (kTrain + 15) / 16);
     clustering.WaitForNotification();
-    stop = true;
+    stop.Notify();
   }
   auto manager = Open();
   const v1::Operation operation = *manager->WaitOperation(id, kPatience);
