@@ -18,6 +18,9 @@ struct ClusterOptions {
   // Subspaces smaller than this are merged into the nearest remaining one (so the result may have fewer than
   // M).
   int64_t min_size = 1;
+  // Warm start: [M, D] centroids of an earlier run, over the same dimension. Null: seeded from the rows. Not
+  // owned.
+  const Matrix* initial_centroids = nullptr;
   // Called after each iteration with (iteration, of, objective); return false to cancel (CANCELLED).
   std::function<bool(int, int, double)> on_iteration;
 };

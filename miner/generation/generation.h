@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "doppel/v1/types.pb.h"
+#include "miner/cleaning/guard_list.h"
 
 namespace doppel {
 
@@ -29,6 +30,17 @@ class Generation {
   // [dimension], unit length.
   virtual absl::Span<const float> Centroid(uint32_t subspace) const = 0;
   virtual absl::Span<const float> Representation(uint64_t identity) const = 0;
+  // How many neighbours each identity has; 0 in a generation without them.
+  virtual int num_neighbours() const { return 0; }
+  // [num_neighbours], catalog identity numbers of the most similar other identities, nearest first.
+  virtual absl::Span<const uint32_t> Neighbours(uint64_t /*identity*/) const { return {}; }
+  // [num_neighbours], the cosines that go with them.
+  virtual absl::Span<const float> NeighbourSimilarities(uint64_t /*identity*/) const { return {}; }
+  // What plans must keep apart. Empty unless cleaning found something.
+  virtual const GuardList& guard_list() const {
+    static const GuardList* const empty = new GuardList();
+    return *empty;
+  }
 };
 
 }  // namespace doppel
