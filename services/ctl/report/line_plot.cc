@@ -15,6 +15,8 @@ namespace {
 struct Axes {
   double x_low = std::numeric_limits<double>::infinity(), x_high = -x_low;
   double y_low = x_low, y_high = -x_low;
+  // From y_low to y_high. Kept: those of the widened range could have a wider step, and reach beyond it.
+  std::vector<double> y_ticks;
 
   bool empty() const { return !(x_low <= x_high && y_low <= y_high); }
   void AddY(double y) {
@@ -51,9 +53,9 @@ Axes FitAxes(const LinePlot& plot) {
     axes.y_low -= axes.y_low == 0 ? 0 : room;
     axes.y_high += room;
   }
-  const std::vector<double> ticks = NiceTicks(axes.y_low, axes.y_high, 5);
-  axes.y_low = ticks.front();
-  axes.y_high = ticks.back();
+  axes.y_ticks = NiceTicks(axes.y_low, axes.y_high, 5);
+  axes.y_low = axes.y_ticks.front();
+  axes.y_high = axes.y_ticks.back();
   return axes;
 }
 
@@ -68,7 +70,7 @@ bool Finite(const Series& series, size_t i) {
 }
 
 void DrawGrid(const LinePlot& plot, const Axes& axes, std::string& svg) {
-  for (double y : NiceTicks(axes.y_low, axes.y_high, 5)) {
+  for (double y : axes.y_ticks) {
     absl::StrAppendFormat(&svg, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
                           kLeft, kWidth - kRight, axes.Y(y), axes.Y(y));
     absl::StrAppendFormat(&svg, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>",

@@ -61,6 +61,17 @@ TEST(LinePlot, LeavesOutWhatIsNoNumber) {
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }
 
+TEST(LinePlot, NoTickLiesOutsideTheFrame) {
+  LinePlot plot;
+  plot.percent = true;
+  plot.from_zero = false;
+  plot.series.push_back({"a", 0, false, true, {{0, 0.348}, {500, 0.262}, {1000, 0.5}}, {}});
+  const std::string svg = RenderLinePlot(plot);
+  EXPECT_THAT(svg, HasSubstr(">25 %<"));
+  EXPECT_THAT(svg, HasSubstr(">50 %<"));
+  EXPECT_THAT(svg, Not(HasSubstr(">20 %<")));
+}
+
 TEST(LinePlot, OnePointIsDrawn) {
   LinePlot plot;
   plot.series.push_back({"a", 0, false, true, {{100, 0.5}}, {}});
