@@ -15,6 +15,7 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
+  efficacy  which plan makes the better model: trainings from the same weights (--catalog DIR --model DIR --work DIR; hours)
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
 EOF
@@ -32,6 +33,12 @@ if [ "${1:-}" = --no-peer ]; then peer=0; shift; fi
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 export OMP_WAIT_POLICY=passive CCACHE_DIR=${CCACHE_DIR:-$root/build/ccache}
 cd "$root"
+if [ -f "$here/$name/$name.py" ]; then  # drives the real programs
+  [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
+  cmake --build build/release --target doppel doppel-miner doppel-trainer doppel-embedder >/dev/null
+  mkdir -p "$out"
+  exec /usr/bin/python3 "$here/$name/$name.py" --out "$out/$name.json" "$@"
+fi
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build build/release --target "bench_$name" >/dev/null
 mkdir -p "$out"
