@@ -14,9 +14,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/executor.h"
 #include "common/base/status_macros.h"
 #include "miner/clustering/balancer.h"
+#include "miner/clustering/lloyd.h"
 #include "miner/clustering/nearest_centroid.h"
+#include "miner/clustering/nearest_centroid_kernel.h"
 #include "miner/clustering/row_view.h"
 #include "miner/clustering/seeding.h"
 
@@ -41,12 +44,6 @@ double Objective(const std::vector<float>& similarity) {
   double sum = 0;
   for (float s : similarity) sum += 1.0 - s;
   return sum;
-}
-
-bool HasConverged(const std::vector<double>& objective, double tolerance) {
-  if (tolerance <= 0 || objective.size() < 2) return false;
-  const double before = objective[objective.size() - 2], now = objective.back();
-  return before - now < tolerance * before;
 }
 
 // What FAISS' k-means asks for the nearest centroids: it does so once per iteration, which is our moment to
@@ -121,18 +118,22 @@ absl::Status CheckOptions(const Matrix& rows, const ClusterOptions& options) {
 }
 
 // Numbers of the rows that are not zeros.
-absl::StatusOr<std::vector<int32_t>> CheckRows(const Matrix& rows) {
+absl::StatusOr<std::vector<int32_t>> CheckRows(const Matrix& rows, int threads) {
+  constexpr int64_t kBlock = 4096;
+  const NearestCentroidKernel kernel = BestNearestCentroidKernel();
+  std::vector<float> square(rows.rows);
+  ParallelFor(rows.rows, kBlock, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) square[i] = kernel.dot(rows.row(i), rows.row(i), rows.dimension);
+  });
   std::vector<int32_t> kept;
   kept.reserve(rows.rows);
   for (int64_t i = 0; i < rows.rows; ++i) {
-    double square = 0;
-    for (int j = 0; j < rows.dimension; ++j) square += double{rows.row(i)[j]} * rows.row(i)[j];
-    if (square == 0) continue;
-    if (!(std::abs(std::sqrt(square) - 1) < kUnitTolerance)) {
-      return absl::InvalidArgumentError(absl::StrCat("cluster: row ", i, " has length ", std::sqrt(square),
+    if (std::abs(std::sqrt(square[i]) - 1) < kUnitTolerance) {
+      kept.push_back(static_cast<int32_t>(i));
+    } else if (std::any_of(rows.row(i), rows.row(i) + rows.dimension, [](float x) { return x != 0; })) {
+      return absl::InvalidArgumentError(absl::StrCat("cluster: row ", i, " has length ", std::sqrt(square[i]),
                                                      ": rows must be of unit length"));
     }
-    kept.push_back(static_cast<int32_t>(i));
   }
   if (kept.empty())
     return absl::InvalidArgumentError("cluster: every row is zeros, there is nothing to cluster");
@@ -200,8 +201,15 @@ void Scatter(const std::vector<int32_t>& kept, int64_t rows, ClusterResult* resu
 }
 
 absl::Status ClusterRows(const RowView& rows, const ClusterOptions& options, ClusterResult* result) {
+  const int threads = omp_get_max_threads();
   if (options.subspaces < rows.count) {
-    ASSIGN_OR_RETURN(Matrix first, FirstCentroids(rows, options, omp_get_max_threads()));
+    const bool faiss = options.engine == ClusterEngine::kFaiss;
+    const bool warm = options.initial_centroids != nullptr || options.initial_assignment != nullptr;
+    if (!faiss && !warm && options.two_level_above > 0 && options.subspaces > options.two_level_above) {
+      return RunTwoLevels(rows, options, threads, result);
+    }
+    ASSIGN_OR_RETURN(Matrix first, FirstCentroids(rows, options, threads));
+    if (!faiss) return RunLloyd(rows, std::move(first), options, threads, result);
     RETURN_IF_ERROR(TrainFaiss(rows, std::move(first), options, result));
     Assign(rows, result);
     return absl::OkStatus();
@@ -226,7 +234,7 @@ class FaissClusterer : public Clusterer {
     RETURN_IF_ERROR(CheckOptions(rows, options));
     const ScopedOmpThreads threads(options.threads);
     try {
-      ASSIGN_OR_RETURN(const std::vector<int32_t> kept, CheckRows(rows));
+      ASSIGN_OR_RETURN(const std::vector<int32_t> kept, CheckRows(rows, omp_get_max_threads()));
       const bool all = kept.size() == static_cast<size_t>(rows.rows);
       const RowView view = all ? RowView::All(rows) : RowView::Of(rows, kept);
       ClusterResult result;
