@@ -14,7 +14,8 @@ namespace doppel {
 enum class Seeding {
   kRandom,    // rows drawn without replacement, as FAISS draws them
   kPlusPlus,  // rows drawn in proportion to 1 - cosine to the nearest one drawn before (k-means++; Arthur and
-              // Vassilvitskii, SODA 2007), on a sample, in rounds (k-means||; Bahmani et al., VLDB 2012)
+              // Vassilvitskii, SODA 2007), on a sample, in rounds (k-means||; Bahmani et al., VLDB 2012);
+              // for small M the best of several such beginnings
 };
 
 // Who runs the iterations. The objective is the same but for rounding.
@@ -30,7 +31,7 @@ struct ClusterOptions {
   double tolerance = 0;
   uint64_t seed = 0;
   int threads = 0;  // 0: as OpenMP has it
-  Seeding seeding = Seeding::kRandom;
+  Seeding seeding = Seeding::kPlusPlus;
   ClusterEngine engine = ClusterEngine::kLloyd;
   // Above this many subspaces, clustering goes by two levels: about √M cells, each clustered by itself; then
   // a row's subspace is the best of its cell, not of all. 0: never. Ignored by a warm start and by kFaiss.

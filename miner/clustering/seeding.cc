@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/philox.h"
 #include "common/base/status_macros.h"
+#include "miner/clustering/lloyd.h"
 #include "miner/clustering/nearest_centroid.h"
 
 namespace doppel {
@@ -52,17 +53,15 @@ std::vector<int32_t> Sample(const RowView& rows, int64_t count, const Philox& ph
 // Adds rows of the view to the centroids until there are `subspaces`.
 class PlusPlus {
  public:
-  PlusPlus(const RowView& rows, int64_t subspaces, uint64_t seed, int threads)
+  PlusPlus(const RowView& sample, int64_t subspaces, uint64_t key, int threads)
       : subspaces_(subspaces),
         threads_(threads),
-        philox_(MixKey(seed, kPlusPlusTag)),
-        list_(Sample(rows, std::min(rows.count, std::max(kSmallestSample, kSamplePerCentroid * subspaces)),
-                     philox_)),
-        sample_{rows.values, rows.dimension, list_.data(), static_cast<int64_t>(list_.size())},
-        distance_(list_.size(), 1),
-        running_(list_.size()),
-        nearest_(list_.size()),
-        product_(list_.size()) {}
+        philox_(key),
+        sample_(sample),
+        distance_(sample.count, 1),
+        running_(sample.count),
+        nearest_(sample.count),
+        product_(sample.count) {}
 
   void Fill(Matrix& centroids) {
     if (centroids.rows > 0) Approach(centroids, 0);
@@ -101,13 +100,47 @@ class PlusPlus {
   const int64_t subspaces_;
   const int threads_;
   const Philox philox_;
-  const std::vector<int32_t> list_;
   const RowView sample_;
   std::vector<double> distance_;  // 1 - cosine to the nearest centroid
   std::vector<double> running_;
   std::vector<int64_t> nearest_;
   std::vector<float> product_;
 };
+
+// Few centroids end where they begin to, for better or worse, and trying costs little: that many beginnings
+// go on for some iterations within the sample, and the best of them is taken.
+int Beginnings(int64_t subspaces) { return subspaces <= 32 ? 8 : subspaces <= 128 ? 3 : 1; }
+constexpr int kSampleIterations = 10;
+
+// Fills centroids up by k-means++ on a sample.
+absl::Status FillUp(const RowView& rows, const ClusterOptions& options, int threads, Matrix& centroids) {
+  const int64_t size =
+      std::min(rows.count, std::max(kSmallestSample, kSamplePerCentroid * options.subspaces));
+  const std::vector<int32_t> list = Sample(rows, size, Philox(MixKey(options.seed, kPlusPlusTag)));
+  const RowView sample{rows.values, rows.dimension, list.data(), static_cast<int64_t>(list.size())};
+  const int beginnings = centroids.rows > 0 ? 1 : Beginnings(options.subspaces);
+  double least = std::numeric_limits<double>::infinity();
+  const Matrix given = std::move(centroids);
+  for (int b = 0; b < beginnings; ++b) {
+    Matrix first = given;
+    first.values.reserve(static_cast<size_t>(options.subspaces) * rows.dimension);
+    PlusPlus(sample, options.subspaces, MixKey(options.seed, kPlusPlusTag, b), threads).Fill(first);
+    // Rows are of unit length only nearly.
+    for (int64_t c = 0; c < first.rows; ++c) ScaleToUnit(first.row(c), first.dimension);
+    if (beginnings == 1) {
+      centroids = std::move(first);
+      break;
+    }
+    ClusterOptions within;
+    within.iterations = kSampleIterations;
+    ClusterResult result;
+    RETURN_IF_ERROR(RunLloyd(sample, std::move(first), within, threads, &result));
+    if (result.objective.back() >= least) continue;
+    least = result.objective.back();
+    centroids = std::move(result.centroids);
+  }
+  return absl::OkStatus();
+}
 
 // Of more centroids than wanted, those that most rows are nearest to, in their order.
 Matrix KeepBusiest(const RowView& rows, const Matrix& centroids, int64_t wanted, int threads) {
@@ -208,12 +241,11 @@ absl::StatusOr<Matrix> FirstCentroids(const RowView& rows, const ClusterOptions&
     centroids = RandomRows(rows, options.subspaces, options.seed);
   }
   if (centroids.rows > options.subspaces) return KeepBusiest(rows, centroids, options.subspaces, threads);
-  centroids.values.reserve(static_cast<size_t>(options.subspaces) * rows.dimension);
   if (centroids.rows < options.subspaces) {
-    PlusPlus(rows, options.subspaces, options.seed, threads).Fill(centroids);
+    RETURN_IF_ERROR(FillUp(rows, options, threads, centroids));
+  } else if (options.initial_centroids == nullptr && options.initial_assignment == nullptr) {
+    for (int64_t c = 0; c < centroids.rows; ++c) ScaleToUnit(centroids.row(c), centroids.dimension);
   }
-  // Rows are of unit length only nearly.
-  for (int64_t c = 0; c < centroids.rows; ++c) ScaleToUnit(centroids.row(c), centroids.dimension);
   return centroids;
 }
 

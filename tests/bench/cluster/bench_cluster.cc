@@ -237,6 +237,7 @@ class Bench {
     const int iterations = subspaces <= 10 ? 20 : subspaces <= 100 ? 10 : 5;
     Outcome stock, ours, plus;
     ClusterOptions options = OptionsFor(subspaces, iterations);
+    options.seeding = Seeding::kRandom;
     ClusterOptions plus_options = options;
     plus_options.seeding = Seeding::kPlusPlus;
     for (int round = 0; round < arguments_.rounds; ++round) {  // in turns: the machine is shared

@@ -44,6 +44,7 @@ TEST(Lloyd, GoesAsFaissGoes) {
     for (int dimension : {5, 32}) {
       const Matrix rows = Bundles(40, 50, dimension, 31, 1.0);
       ClusterOptions options = Options(subspaces, 8);
+      options.seeding = Seeding::kRandom;
       const ClusterResult ours = Cluster(rows, options);
       options.engine = ClusterEngine::kFaiss;
       const ClusterResult faiss = Cluster(rows, options);
@@ -127,6 +128,7 @@ TEST(Lloyd, StopsEarlyByTolerance) {
 TEST(Seeding, PlusPlusFindsEveryBundleWhereRandomDoesNot) {
   const Matrix rows = Bundles(40, 50, 16, 41, 0.02);
   ClusterOptions options = Options(40, 20);
+  options.seeding = Seeding::kRandom;
   const double random = Last(Cluster(rows, options));
   options.seeding = Seeding::kPlusPlus;
   const ClusterResult result = Cluster(rows, options);
