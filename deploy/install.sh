@@ -16,7 +16,7 @@ build=(
 )
 checks=(
   clang clang-tidy clang-format libclang-rt-14-dev
-  python3-grpcio python3-protobuf python3-numpy python3-torch python3-pil
+  python3-grpcio python3-protobuf python3-numpy python3-torch python3-pil python3-sklearn
 )
 glyphs=(
   unicode-data

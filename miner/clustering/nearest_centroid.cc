@@ -7,6 +7,7 @@
 
 #include "common/base/executor.h"
 #include "miner/clustering/nearest_centroid_kernel.h"
+#include "miner/clustering/packed_centroids.h"
 
 namespace doppel {
 namespace {
@@ -15,43 +16,51 @@ namespace {
 // first.
 constexpr int64_t kChunk = 384;
 
-// Fills the last panel up with the last centroid: its copies have the same product and a higher number, so
-// they lose.
-std::vector<float> Pack(const float* centroids, int64_t m, int dimension, int width) {
-  const int64_t panels = (m + width - 1) / width;
-  std::vector<float> packed(static_cast<size_t>(panels) * dimension * width);
-  for (int64_t p = 0; p < panels; ++p) {
-    for (int lane = 0; lane < width; ++lane) {
-      const float* centroid = centroids + std::min(p * width + lane, m - 1) * dimension;
-      for (int j = 0; j < dimension; ++j) packed[(p * dimension + j) * width + lane] = centroid[j];
+void TopPortable(const float* const* rows, int64_t count, int dimension, const float* panel, int lanes,
+                 float* best, int32_t* lane, float* second) {
+  constexpr int kWidth = 16;
+  for (int64_t i = 0; i < count; ++i) {
+    float sum[kWidth];
+    std::copy_n(panel, kWidth, sum);
+    for (int j = 0; j < dimension; ++j) {
+      const float* centroid = panel + (1 + j) * kWidth;
+      for (int c = 0; c < kWidth; ++c) sum[c] += rows[i][j] * centroid[c];
+    }
+    best[i] = sum[0];
+    lane[i] = 0;
+    second[i] = -std::numeric_limits<float>::infinity();
+    for (int c = 1; c < lanes; ++c) {
+      if (sum[c] > best[i]) {
+        second[i] = best[i];
+        best[i] = sum[c];
+        lane[i] = c;
+      } else {
+        second[i] = std::max(second[i], sum[c]);
+      }
     }
   }
-  return packed;
 }
 
-void RunKernel(const NearestCentroidKernel& kernel, const float* rows, int64_t n, const float* centroids,
-               int64_t m, int dimension, int threads, int64_t* nearest, float* product) {
-  const int width = kernel.width;
-  const std::vector<float> packed = Pack(centroids, m, dimension, width);
-  const int64_t panels = (m + width - 1) / width;
-  ParallelFor(n, kChunk, threads, [&](int64_t begin, int64_t end) {
-    std::vector<float> best((end - begin) * width, -std::numeric_limits<float>::infinity());
-    std::vector<int32_t> panel((end - begin) * width, 0);
-    for (int64_t p = 0; p < panels; ++p) {
-      kernel.run(rows + begin * dimension, end - begin, dimension, packed.data() + p * dimension * width,
-                 static_cast<int32_t>(p), best.data(), panel.data());
-    }
-    for (int64_t i = begin; i < end; ++i) {
-      const float* row_best = best.data() + (i - begin) * width;
-      const int32_t* row_panel = panel.data() + (i - begin) * width;
-      product[i] = row_best[0];
-      nearest[i] = int64_t{row_panel[0]} * width;
-      for (int lane = 1; lane < width; ++lane) {
-        const int64_t number = int64_t{row_panel[lane]} * width + lane;
-        if (row_best[lane] > product[i] || (row_best[lane] == product[i] && number < nearest[i])) {
-          product[i] = row_best[lane];
-          nearest[i] = number;
-        }
+float DotPortable(const float* a, const float* b, int count) {
+  float sum = 0;
+  for (int j = 0; j < count; ++j) sum += a[j] * b[j];
+  return sum;
+}
+
+void RunKernel(const NearestCentroidKernel& kernel, const RowView& rows, const float* centroids, int64_t m,
+               int threads, int64_t* nearest, float* product) {
+  const PackedCentroids packed(kernel, centroids, m, rows.dimension);
+  ParallelFor(rows.count, kChunk, threads, [&](int64_t begin, int64_t end) {
+    const float* row[kChunk];
+    float best[kChunk], second[kChunk];
+    int32_t lane[kChunk];
+    for (int64_t i = begin; i < end; ++i) row[i - begin] = rows.row(i);
+    for (int64_t p = 0; p < packed.panels(); ++p) {
+      kernel.top(row, end - begin, rows.dimension, packed.panel(p), packed.lanes(p), best, lane, second);
+      for (int64_t i = begin; i < end; ++i) {
+        if (p > 0 && !(best[i - begin] > product[i])) continue;
+        product[i] = best[i - begin];
+        nearest[i] = packed.centroid(p, lane[i - begin]);
       }
     }
   });
@@ -59,34 +68,32 @@ void RunKernel(const NearestCentroidKernel& kernel, const float* rows, int64_t n
 
 }  // namespace
 
+NearestCentroidKernel NearestCentroidPortable() {
+  return {16, TopPortable, DotPortable, AddRow<1>, AddRow<-1>};
+}
+
+NearestCentroidKernel BestNearestCentroidKernel() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) return NearestCentroidAvx512();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return NearestCentroidAvx2();
+#endif
+  return NearestCentroidPortable();
+}
+
 void NearestCentroidsPortable(const float* rows, int64_t n, const float* centroids, int64_t m, int dimension,
                               int64_t* nearest, float* product) {
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < m; ++c) {
-      float sum = 0;
-      for (int j = 0; j < dimension; ++j) sum += rows[i * dimension + j] * centroids[c * dimension + j];
-      if (c == 0 || sum > product[i]) {
-        product[i] = sum;
-        nearest[i] = c;
-      }
-    }
-  }
+  RunKernel(NearestCentroidPortable(), RowView{rows, dimension, nullptr, n}, centroids, m, 1, nearest,
+            product);
+}
+
+void NearestCentroids(const RowView& rows, const float* centroids, int64_t m, int threads, int64_t* nearest,
+                      float* product) {
+  RunKernel(BestNearestCentroidKernel(), rows, centroids, m, threads, nearest, product);
 }
 
 void NearestCentroids(const float* rows, int64_t n, const float* centroids, int64_t m, int dimension,
                       int threads, int64_t* nearest, float* product) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) {
-    return RunKernel(NearestCentroidAvx512(), rows, n, centroids, m, dimension, threads, nearest, product);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return RunKernel(NearestCentroidAvx2(), rows, n, centroids, m, dimension, threads, nearest, product);
-  }
-#endif
-  ParallelFor(n, kChunk, threads, [&](int64_t begin, int64_t end) {
-    NearestCentroidsPortable(rows + begin * dimension, end - begin, centroids, m, dimension, nearest + begin,
-                             product + begin);
-  });
+  NearestCentroids(RowView{rows, dimension, nullptr, n}, centroids, m, threads, nearest, product);
 }
 
 }  // namespace doppel

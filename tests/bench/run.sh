@@ -9,7 +9,9 @@ usage() {
   cat <<'EOF'
 usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENCHMARK]
 
-  cluster   k-means over 100 K × 128 against stock FAISS
+  cluster   k-means over 100 K × 128 and × 512 into 10, 100, 1000 against stock FAISS, and a moved model clustered again
+            (--million: also 1 M × 128; --quick; --before/--after FILE.npy: your own representations), and against scikit-learn
+            if Debian's python3-sklearn is there (--no-peer: without)
   plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
@@ -42,7 +44,15 @@ fi
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build build/release --target "bench_$name" >/dev/null
 mkdir -p "$out"
+if [ "$name" = cluster ] && [ $peer = 1 ] && /usr/bin/python3 -c 'import sklearn' 2>/dev/null; then
+  keep=$(mktemp -d)
+  trap 'rm -rf "$keep"' EXIT
+  set -- --keep "$keep" "$@"
+fi
 "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
+if [ -n "${keep:-}" ]; then
+  /usr/bin/python3 "$here/cluster_sklearn.py" --keep "$keep" --against "$out/$name.json" || true
+fi
 
 catalog=
 for ((i = 1; i < $#; ++i)); do

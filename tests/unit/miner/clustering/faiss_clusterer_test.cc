@@ -13,70 +13,13 @@
 #include <thread>
 #include <vector>
 
-#include "common/base/philox.h"
+#include "tests/unit/miner/clustering/cluster_rows.h"
 
 namespace doppel {
 namespace {
 
 using testing::Each;
 using testing::HasSubstr;
-
-// `groups` tight bundles of `each` unit rows; row i belongs to bundle i % groups.
-Matrix Bundles(int groups, int each, int dimension, uint64_t seed, double noise = 0.05) {
-  const Philox directions(seed), offsets(seed + 1);
-  Matrix rows{int64_t{groups} * each, dimension, {}};
-  rows.values.resize(rows.rows * dimension);
-  for (int64_t i = 0; i < rows.rows; ++i) {
-    for (int j = 0; j < dimension; ++j) {
-      rows.row(i)[j] = static_cast<float>(directions.Uniform((i % groups) * dimension + j) - 0.5 +
-                                          noise * (offsets.Uniform(i * dimension + j) - 0.5));
-    }
-  }
-  NormalizeRows(rows);
-  return rows;
-}
-
-ClusterOptions Options(int subspaces, int iterations = 10, uint64_t seed = 1) {
-  ClusterOptions options;
-  options.subspaces = subspaces;
-  options.iterations = iterations;
-  options.seed = seed;
-  return options;
-}
-
-ClusterResult Cluster(const Matrix& rows, const ClusterOptions& options) {
-  auto result = MakeFaissClusterer()->Cluster(rows, options);
-  EXPECT_TRUE(result.ok()) << result.status();
-  return result.ok() ? *result : ClusterResult{};
-}
-
-absl::Status Error(const Matrix& rows, const ClusterOptions& options) {
-  return MakeFaissClusterer()->Cluster(rows, options).status();
-}
-
-double Dot(const float* a, const float* b, int dimension) {
-  double sum = 0;
-  for (int j = 0; j < dimension; ++j) sum += double{a[j]} * b[j];
-  return sum;
-}
-
-void ExpectSound(const Matrix& rows, const ClusterResult& result) {
-  ASSERT_EQ(result.assignment.size(), static_cast<size_t>(rows.rows));
-  ASSERT_EQ(result.similarity.size(), static_cast<size_t>(rows.rows));
-  ASSERT_EQ(result.centroids.values.size(), static_cast<size_t>(result.centroids.rows * rows.dimension));
-  std::set<int32_t> used;
-  for (int64_t i = 0; i < rows.rows; ++i) {
-    ASSERT_GE(result.assignment[i], 0);
-    ASSERT_LT(result.assignment[i], result.centroids.rows);
-    used.insert(result.assignment[i]);
-    EXPECT_NEAR(result.similarity[i],
-                Dot(rows.row(i), result.centroids.row(result.assignment[i]), rows.dimension), 1e-4);
-  }
-  EXPECT_EQ(used.size(), static_cast<size_t>(result.centroids.rows)) << "empty subspaces";
-  for (int64_t s = 0; s < result.centroids.rows; ++s) {
-    EXPECT_NEAR(Dot(result.centroids.row(s), result.centroids.row(s), rows.dimension), 1, 1e-4);
-  }
-}
 
 TEST(FaissClusterer, FindsTheBundles) {
   const Matrix rows = Bundles(2, 500, 16, 3);
@@ -93,7 +36,7 @@ TEST(FaissClusterer, EveryRowIsWithItsNearestCentroid) {
   ExpectSound(rows, result);
   for (int64_t i = 0; i < rows.rows; ++i) {
     for (int64_t s = 0; s < result.centroids.rows; ++s) {
-      EXPECT_LE(Dot(rows.row(i), result.centroids.row(s), rows.dimension), result.similarity[i] + 1e-5);
+      EXPECT_LE(DotOf(rows.row(i), result.centroids.row(s), rows.dimension), result.similarity[i] + 1e-5);
     }
   }
 }

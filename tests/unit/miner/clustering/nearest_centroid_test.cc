@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "common/base/philox.h"
 #include "miner/clustering/nearest_centroid_kernel.h"
+#include "miner/clustering/packed_centroids.h"
 
 namespace doppel {
 namespace {
@@ -87,27 +91,75 @@ TEST(NearestCentroids, ARowsNeighboursChangeNoBit) {
 
 TEST(NearestCentroids, NoRows) { EXPECT_TRUE(Nearest({}, Values(16, 1), 8).number.empty()); }
 
+TEST(NearestCentroids, OnlyTheLanesWithACentroidCount) {
+  const NearestCentroidKernel kernel = BestNearestCentroidKernel();
+  const std::vector<float> row = Values(8, 1, 0), centroid = Values(8, 2, 1);  // negative products
+  const PackedCentroids packed(kernel, centroid.data(), 1, 8);
+  const float* rows[] = {row.data()};
+  float best = 0, second = 0;
+  int32_t lane = -1;
+  kernel.top(rows, 1, 8, packed.panel(0), packed.lanes(0), &best, &lane, &second);
+  EXPECT_EQ(lane, 0);
+  EXPECT_LT(best, 0);
+  EXPECT_EQ(second, -std::numeric_limits<float>::infinity());
+}
+
+TEST(NearestCentroids, TheSecondIsTheBestOfTheOthers) {
+  for (int m : {2, 5, 16, 17, 32}) {
+    const NearestCentroidKernel kernel = BestNearestCentroidKernel();
+    if (m > kernel.width) continue;
+    const std::vector<float> row = Values(40, 1), centroids = Values(m * 40, 2);
+    const PackedCentroids packed(kernel, centroids.data(), m, 40);
+    const float* rows[] = {row.data()};
+    float best = 0, second = 0;
+    int32_t lane = -1;
+    kernel.top(rows, 1, 40, packed.panel(0), packed.lanes(0), &best, &lane, &second);
+    std::vector<float> products;
+    for (int c = 0; c < m; ++c) {
+      products.push_back(std::inner_product(row.begin(), row.end(), centroids.begin() + c * 40, 0.0f));
+    }
+    EXPECT_EQ(lane, std::max_element(products.begin(), products.end()) - products.begin());
+    std::sort(products.rbegin(), products.rend());
+    EXPECT_NEAR(best, products[0], 1e-5);
+    EXPECT_NEAR(second, products[1], 1e-5);
+  }
+}
+
+TEST(PackedCentroids, TheOrderByNeighbourhoodIsAPermutationAscendingWithinAPanel) {
+  const NearestCentroidKernel kernel = BestNearestCentroidKernel();
+  const std::vector<float> centroids = Values(int64_t{150} * 8, 3);
+  std::vector<int32_t> order = OrderByNeighbourhood(kernel, centroids.data(), 150, 8);
+  for (size_t at = 1; at < order.size(); ++at) {
+    EXPECT_TRUE(at % kernel.width == 0 || order[at - 1] < order[at]);
+  }
+  std::sort(order.begin(), order.end());
+  for (int c = 0; c < 150; ++c) EXPECT_EQ(order[c], c);
+}
+
 #if defined(__x86_64__)
 TEST(NearestCentroids, InstructionSetsAgreeToTheBit) {
   if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "this processor has no AVX-512";
-  const NearestCentroidKernel narrow = NearestCentroidAvx2(), wide = NearestCentroidAvx512();
-  const int dimension = 100, count = 30;
-  const std::vector<float> rows = Values(count * dimension, 7), panel = Values(dimension * narrow.width, 8);
-  std::vector<float> twice;  // the wide panel: the narrow one side by side with itself
-  for (int j = 0; j < dimension; ++j) {
-    for (int copy = 0; copy < wide.width / narrow.width; ++copy) {
-      twice.insert(twice.end(), panel.begin() + j * narrow.width, panel.begin() + (j + 1) * narrow.width);
-    }
+  const int dimension = 100, count = 31, m = 16;
+  const std::vector<float> values = Values(count * dimension, 7), centroids = Values(dimension * m, 8);
+  std::vector<const float*> rows(count);
+  for (int i = 0; i < count; ++i) rows[i] = values.data() + i * dimension;
+  struct Top {
+    std::vector<float> best, second, dot;
+    std::vector<int32_t> lane;
+  };
+  std::vector<Top> tops;
+  for (const NearestCentroidKernel& kernel : {NearestCentroidAvx2(), NearestCentroidAvx512()}) {
+    const PackedCentroids packed(kernel, centroids.data(), m, dimension);
+    Top top{std::vector<float>(count), std::vector<float>(count), {}, std::vector<int32_t>(count)};
+    kernel.top(rows.data(), count, dimension, packed.panel(0), m, top.best.data(), top.lane.data(),
+               top.second.data());
+    for (const float* row : rows) top.dot.push_back(kernel.dot(row, centroids.data(), dimension));
+    tops.push_back(top);
   }
-  std::vector<float> best(count * narrow.width, -1e30f), best_wide(count * wide.width, -1e30f);
-  std::vector<int32_t> index(best.size(), 0), index_wide(best_wide.size(), 0);
-  narrow.run(rows.data(), count, dimension, panel.data(), 1, best.data(), index.data());
-  wide.run(rows.data(), count, dimension, twice.data(), 1, best_wide.data(), index_wide.data());
-  for (int i = 0; i < count; ++i) {
-    for (int lane = 0; lane < narrow.width; ++lane) {
-      EXPECT_EQ(best[i * narrow.width + lane], best_wide[i * wide.width + lane]);
-    }
-  }
+  EXPECT_EQ(tops[0].best, tops[1].best);
+  EXPECT_EQ(tops[0].second, tops[1].second);
+  EXPECT_EQ(tops[0].lane, tops[1].lane);
+  EXPECT_EQ(tops[0].dot, tops[1].dot);
 }
 #endif
 
