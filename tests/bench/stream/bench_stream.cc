@@ -2,7 +2,6 @@
 // out of the same mapped files: the limit of the transport. Server and client are in this process, so that
 // CPU seconds count both.
 
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "miner/miner.h"
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/miner_server.h"
+#include "tests/bench/stream/page_cache.h"
 #include "tests/bench/stream/raw_stream_baseline.h"
 #include "trainer/stream/grpc_batch_source.h"
 
@@ -98,6 +98,8 @@ struct Shape {
   uint32_t p = 0, k = 0;
 };
 
+enum class Reading { kWarm, kColdAhead, kColdAsItComes };
+
 // A server around one catalog.
 class Bench {
  public:
@@ -121,15 +123,16 @@ class Bench {
     return bench;
   }
 
-  Figures Ours(const std::string& name, const Shape& shape, v1::PayloadKind payload, int warm_up = 20) const {
+  Figures Ours(const std::string& name, const Shape& shape, v1::PayloadKind payload, int warm_up = 20,
+               uint64_t most = UINT64_MAX) const {
     RawClient client(server_->address());
     v1::StreamBatchesRequest open, credits;
     *open.mutable_open() = SpecFor(shape, payload);
     credits.set_credits(kCredits);
     client.Send(open);
     client.Send(credits);
-    Figures figures = Measure(name, seconds_, warm_up, [&] { return client.Read(); });
-    return figures;
+    uint64_t read = 0;
+    return Measure(name, seconds_, warm_up, [&] { return read++ < most ? client.Read() : 0; });
   }
 
   // Nothing if the catalog is a folder of files.
@@ -156,14 +159,24 @@ class Bench {
     return figures;
   }
 
+  // Batches that take about half of all images.
+  uint64_t ColdBatches(const Shape& shape) const {
+    return std::max<uint64_t>(1, catalog_->num_samples() / 2 / (uint64_t{shape.p} * shape.k));
+  }
+
   // Planned and laid out, but not sent.
-  Figures BuildAlone(const std::string& name, const Shape& shape, v1::PayloadKind payload) const {
+  Figures BuildAlone(const std::string& name, const Shape& shape, v1::PayloadKind payload,
+                     Reading reading = Reading::kWarm) const {
     BatchLimits limits;
+    limits.read_ahead = reading != Reading::kColdAsItComes;
+    const bool warm = reading == Reading::kWarm;
+    const uint64_t most = warm ? UINT64_MAX : ColdBatches(shape);
     limits.borrow_bytes = borrow_bytes_;
     BatchCore core(miner_, limits);
     const auto bound = core.Bind(SpecFor(shape, payload));
     uint64_t cursor = 0;
-    Figures figures = Measure(name, seconds_ / 2, 20, [&]() -> uint64_t {
+    Figures figures = Measure(name, warm ? seconds_ / 2 : seconds_, warm ? 20 : 0, [&]() -> uint64_t {
+      if (cursor == most) return 0;
       const auto batch = core.Build(**bound, cursor++, BatchEnvelope::kStreamBatches);
       return batch.ok() ? batch->bytes : 0;
     });
@@ -240,16 +253,19 @@ void PackedRound(const Bench& bench, const Shape& shape, Rows* best) {
   Keep(best, bench.Trainer("packed decoded, trainer, verified", shape, v1::PAYLOAD_KIND_DECODED, true));
 }
 
-void DropFromPageCache(const Catalog& catalog) {
-  for (uint32_t i = 0; i < catalog.num_sources(); ++i) {
-    const absl::StatusOr<MappedSource> source = catalog.Source(i);
-    if (!source.ok()) continue;
-    const int fd = open(source->path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) continue;
-    fdatasync(fd);
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    close(fd);
-  }
+// Every row begins with files that are not in memory, and ends before it would meet a file's bytes again.
+void ColdRound(const Bench& bench, const Shape& shape, Rows* rows, nlohmann::json* report) {
+  double resident = 0;
+  const auto drop = [&] { resident = std::max(resident, DropFromPageCache(bench.catalog())); };
+  drop();
+  Keep(rows, bench.BuildAlone("cold, not sent", shape, v1::PAYLOAD_KIND_ENCODED, Reading::kColdAhead));
+  drop();
+  Keep(rows, bench.BuildAlone("cold, not sent, no read-ahead", shape, v1::PAYLOAD_KIND_ENCODED,
+                              Reading::kColdAsItComes));
+  drop();
+  Keep(rows, bench.Ours("cold", shape, v1::PAYLOAD_KIND_ENCODED, 0, bench.ColdBatches(shape)));
+  std::printf("%.1f %% of the files could not be dropped from the page cache\n", 100 * resident);
+  (*report)["cold_resident_share"] = resident;
 }
 
 nlohmann::json ToJson(const std::string& shape, const Figures& row) {
@@ -300,10 +316,9 @@ absl::StatusOr<Shape> ParseShape(const std::string& text) {
 absl::Status Run(const Flags& flags, const std::string& state, nlohmann::json* report) {
   if (flags.cold) {
     ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Start(flags, flags.catalog, state + "/cold"));
-    DropFromPageCache(bench->catalog());
     ASSIGN_OR_RETURN(const Shape shape, ParseShape(flags.shapes[0]));
     Rows rows;
-    Keep(&rows, bench->Ours("encoded, cold", shape, v1::PAYLOAD_KIND_ENCODED, 0));
+    ColdRound(*bench, shape, &rows, report);
     Print(absl::StrCat(flags.shapes[0], ", cold files"), rows, report);
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench,
@@ -366,7 +381,8 @@ int main(int argc, char** argv) {
   app.add_option("--borrow-bytes", flags.borrow_bytes, "Samples from this size on are not copied")
       ->capture_default_str();
   app.add_option("--part-bytes", flags.part_bytes, "Of one message")->capture_default_str();
-  app.add_flag("--cold", flags.cold, "First of all, once with the files dropped from the page cache");
+  app.add_flag("--cold", flags.cold,
+               "First of all, once with the files dropped from the page cache (with the first of --shapes)");
   app.add_option("--out", flags.out, "Write the results there as JSON");
   CLI11_PARSE(app, argc, argv);
   const absl::Status logging = doppel::SetupLogging("bench_stream", "warning", "text");
