@@ -1,5 +1,6 @@
 #include "common/base/permutation.h"
 
+#include <array>
 #include <cassert>
 
 #include "common/base/philox.h"
@@ -7,26 +8,33 @@
 namespace doppel {
 namespace {
 
-// Four rounds make a pseudorandom permutation of a large domain; small domains need more to mix.
-constexpr uint64_t kFeistelRounds = 8;
-
-uint64_t RoundFunction(uint64_t key, uint64_t round, uint64_t half) { return MixKey(key + round, half); }
+// Chains of dependent multiplications: so many are walked side by side.
+constexpr uint64_t kLanes = 8;
+constexpr uint64_t kBlock = 256;
 
 }  // namespace
 
-KeyedPermutation::KeyedPermutation(uint64_t n, uint64_t key) : n_(n), key_(MixKey(key, n)) {
+// Four rounds make a pseudorandom permutation of a large domain; small domains need more to mix, so there are
+// eight. Round r of `half` is MixKey(key + r, half); what does not depend on `half` is worked out here.
+KeyedPermutation::KeyedPermutation(uint64_t n, uint64_t key) : n_(n) {
   assert(n >= 1);
+  const uint64_t mixed = MixKey(key, n);
+  for (int round = 0; round < kFeistelRounds; ++round) round_keys_[round] = MixKeyPrefix(mixed + round);
   uint32_t bits = 0;
   while (bits < 64 && ((n - 1) >> bits) != 0) ++bits;
   half_bits_ = bits < 2 ? 1 : (bits + 1) / 2;
   half_mask_ = (uint64_t{1} << half_bits_) - 1;
 }
 
+inline uint64_t KeyedPermutation::Round(int round, uint64_t half) const {
+  return MixKeySuffix(round_keys_[round], half) & half_mask_;
+}
+
 uint64_t KeyedPermutation::Encrypt(uint64_t value) const {
   uint64_t left = value >> half_bits_;
   uint64_t right = value & half_mask_;
-  for (uint64_t round = 0; round < kFeistelRounds; ++round) {
-    const uint64_t next = left ^ (RoundFunction(key_, round, right) & half_mask_);
+  for (int round = 0; round < kFeistelRounds; ++round) {
+    const uint64_t next = left ^ Round(round, right);
     left = right;
     right = next;
   }
@@ -36,8 +44,8 @@ uint64_t KeyedPermutation::Encrypt(uint64_t value) const {
 uint64_t KeyedPermutation::Decrypt(uint64_t value) const {
   uint64_t left = value >> half_bits_;
   uint64_t right = value & half_mask_;
-  for (uint64_t round = kFeistelRounds; round-- > 0;) {
-    const uint64_t previous = right ^ (RoundFunction(key_, round, left) & half_mask_);
+  for (int round = kFeistelRounds; round-- > 0;) {
+    const uint64_t previous = right ^ Round(round, left);
     right = left;
     left = previous;
   }
@@ -49,6 +57,54 @@ uint64_t KeyedPermutation::operator()(uint64_t i) const {
   uint64_t value = Encrypt(i);
   while (value >= n_) value = Encrypt(value);
   return value;
+}
+
+void KeyedPermutation::Range(uint64_t begin, uint64_t count, uint64_t* out) const {
+  for (uint64_t j = 0; j < count; ++j) out[j] = begin + j;
+  Gather(out, count, out);
+}
+
+void KeyedPermutation::Gather(const uint64_t* in, uint64_t count, uint64_t* out) const {
+  for (; count > kBlock; count -= kBlock, in += kBlock, out += kBlock) Gather(in, kBlock, out);
+  // Those that are still on their walk: place in `out`, and value.
+  std::array<uint32_t, kBlock> places;
+  std::array<uint64_t, kBlock + kLanes> values;
+  for (uint64_t j = 0; j < count; ++j) {
+    assert(in[j] < n_);
+    places[j] = static_cast<uint32_t>(j);
+    values[j] = in[j];
+  }
+  for (uint64_t walking = count; walking > 0;) {
+    for (uint64_t j = walking; j % kLanes != 0; ++j) values[j] = 0;
+    for (uint64_t first = 0; first < walking; first += kLanes) {
+      std::array<uint64_t, kLanes> left, right;
+      for (uint64_t lane = 0; lane < kLanes; ++lane) {
+        left[lane] = values[first + lane] >> half_bits_;
+        right[lane] = values[first + lane] & half_mask_;
+      }
+      for (int round = 0; round < kFeistelRounds; ++round) {
+        for (uint64_t lane = 0; lane < kLanes; ++lane) {
+          const uint64_t next = left[lane] ^ Round(round, right[lane]);
+          left[lane] = right[lane];
+          right[lane] = next;
+        }
+      }
+      for (uint64_t lane = 0; lane < kLanes; ++lane) {
+        values[first + lane] = left[lane] << half_bits_ | right[lane];
+      }
+    }
+    // Without a branch: every second one guesses wrong. What has arrived is overwritten by the next.
+    uint64_t left_over = 0;
+    for (uint64_t j = 0; j < walking; ++j) {
+      const uint64_t value = values[j];
+      const uint32_t place = places[j];
+      out[place] = value;
+      values[left_over] = value;
+      places[left_over] = place;
+      left_over += value >= n_ ? 1 : 0;
+    }
+    walking = left_over;
+  }
 }
 
 uint64_t KeyedPermutation::Inverse(uint64_t value) const {

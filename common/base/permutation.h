@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace doppel {
@@ -14,16 +15,23 @@ class KeyedPermutation {
 
   // The i-th element, i < n.
   uint64_t operator()(uint64_t i) const;
+  // out[j] = the (begin + j)-th element, j < count; begin + count <= n. Several times as fast as one by one.
+  void Range(uint64_t begin, uint64_t count, uint64_t* out) const;
+  // The elements at in[j] < n instead; `in` may be `out`.
+  void Gather(const uint64_t* in, uint64_t count, uint64_t* out) const;
   // Inverse(p(i)) == i.
   uint64_t Inverse(uint64_t value) const;
   uint64_t size() const { return n_; }
 
  private:
+  static constexpr int kFeistelRounds = 8;
+
+  uint64_t Round(int round, uint64_t half) const;
   uint64_t Encrypt(uint64_t value) const;
   uint64_t Decrypt(uint64_t value) const;
 
   uint64_t n_;
-  uint64_t key_;
+  std::array<uint64_t, kFeistelRounds> round_keys_;
   uint32_t half_bits_;
   uint64_t half_mask_;
 };

@@ -9,7 +9,7 @@ constexpr uint32_t kWeyl0 = 0x9E3779B9;
 constexpr uint32_t kWeyl1 = 0xBB67AE85;
 constexpr int kRounds = 10;
 
-// The finalizer of SplitMix64: a bijection in which every input bit reaches every output bit.
+// As in MixKeySuffix.
 uint64_t Finalize(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
@@ -51,9 +51,9 @@ double Philox::Uniform(uint64_t counter, uint64_t stream) const {
   return static_cast<double>(Bits(counter, stream) >> 11) * 0x1.0p-53;
 }
 
-uint64_t MixKey(uint64_t a, uint64_t b) {
-  return Finalize(Finalize(a + 0x9E3779B97F4A7C15ULL) + 0xD1B54A32D192ED03ULL * (b + 1));
-}
+uint64_t MixKeyPrefix(uint64_t a) { return Finalize(a + 0x9E3779B97F4A7C15ULL); }
+
+uint64_t MixKey(uint64_t a, uint64_t b) { return MixKeySuffix(MixKeyPrefix(a), b); }
 
 uint64_t MixKey(uint64_t a, uint64_t b, uint64_t c) { return MixKey(MixKey(a, b), c); }
 

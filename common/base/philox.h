@@ -28,4 +28,14 @@ class Philox {
 uint64_t MixKey(uint64_t a, uint64_t b);
 uint64_t MixKey(uint64_t a, uint64_t b, uint64_t c);
 
+// MixKey(a, b) == MixKeySuffix(MixKeyPrefix(a), b): for many b with one a.
+uint64_t MixKeyPrefix(uint64_t a);
+inline uint64_t MixKeySuffix(uint64_t prefix, uint64_t b) {
+  // The finalizer of SplitMix64: a bijection in which every input bit reaches every output bit.
+  uint64_t x = prefix + 0xD1B54A32D192ED03ULL * (b + 1);
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+  return x ^ (x >> 31);
+}
+
 }  // namespace doppel

@@ -121,6 +121,16 @@ class MappedCatalog : public Catalog {
     return {row.offset, row.size, row.crc32c, row.source, row.identity};
   }
 
+  void SampleRecords(const uint64_t* samples, size_t count, SampleRecord* records) const override {
+    constexpr size_t kAhead = 32;
+    for (size_t i = 0; i < std::min(kAhead, count); ++i) __builtin_prefetch(&SampleAt(samples[i]));
+    for (size_t i = 0; i < count; ++i) {
+      if (i + kAhead < count) __builtin_prefetch(&SampleAt(samples[i + kAhead]));
+      const SampleRow& row = SampleAt(samples[i]);
+      records[i] = {row.offset, row.size, row.crc32c, row.source, row.identity};
+    }
+  }
+
   absl::string_view SampleKey(uint64_t sample) const override {
     return Text(keys_, SampleAt(sample).key_offset, SampleAt(sample + 1).key_offset);
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -80,6 +81,10 @@ class Catalog {
   virtual absl::string_view IdentityName(uint64_t identity) const = 0;
   virtual IdentitySamples Samples(uint64_t identity) const = 0;
   virtual SampleRecord Sample(uint64_t sample) const = 0;
+  // records[i] = Sample(samples[i]), i < count; scattered ones do not wait for one another's memory.
+  virtual void SampleRecords(const uint64_t* samples, size_t count, SampleRecord* records) const {
+    for (size_t i = 0; i < count; ++i) records[i] = Sample(samples[i]);
+  }
   virtual absl::string_view SampleKey(uint64_t sample) const = 0;
   // Where the bytes lie: path of the file, for REFERENCE payloads.
   virtual std::string SamplePath(uint64_t sample) const = 0;

@@ -22,7 +22,6 @@ class RandomPlan : public Plan {
   RandomPlan(const v1::PlanSpec& spec, uint64_t seed, std::shared_ptr<const Catalog> catalog,
              const CatalogSplitInfo& split, uint64_t covered)
       : identities_per_batch_(spec.identities_per_batch()),
-        samples_per_identity_(spec.samples_per_identity()),
         seed_(seed),
         catalog_(std::move(catalog)),
         first_identity_(split.first_identity),
@@ -44,15 +43,11 @@ class RandomPlan : public Plan {
     batch.epoch = cursor / coverage_.batches_per_epoch;
     const uint64_t begin = cursor % coverage_.batches_per_epoch * identities_per_batch_;
     const KeyedPermutation order(covered_, MixKey(seed_, kOrderTag, batch.epoch));
-    batch.identities.reserve(identities_per_batch_);
-    batch.samples.reserve(identities_per_batch_ * samples_per_identity_);
-    for (uint64_t i = begin; i < begin + identities_per_batch_; ++i) {
-      const uint64_t identity = first_identity_ + (limited_ ? limit_(order(i)) : order(i));
-      const IdentitySamples samples = catalog_->Samples(identity);
-      if (samples.count == 0) continue;  // keeps P and P * K in step whatever the catalog holds
-      batch.identities.push_back(identity);
-      sampler_.Append(identity, batch.epoch, samples, &batch.samples);
-    }
+    batch.identities.resize(identities_per_batch_);
+    order.Range(begin, identities_per_batch_, batch.identities.data());
+    if (limited_) limit_.Gather(batch.identities.data(), identities_per_batch_, batch.identities.data());
+    for (uint64_t& identity : batch.identities) identity += first_identity_;
+    sampler_.AppendAll(*catalog_, batch.epoch, &batch.identities, &batch.samples);
     return batch;
   }
 
@@ -60,7 +55,6 @@ class RandomPlan : public Plan {
 
  private:
   const uint64_t identities_per_batch_;
-  const uint64_t samples_per_identity_;
   const uint64_t seed_;
   const std::shared_ptr<const Catalog> catalog_;
   const uint64_t first_identity_;

@@ -23,7 +23,6 @@ class SubspacePlan : public Plan {
   SubspacePlan(const v1::PlanSpec& spec, uint64_t seed, std::shared_ptr<const Catalog> catalog,
                std::shared_ptr<const Generation> generation)
       : identities_per_batch_(spec.identities_per_batch()),
-        samples_per_identity_(spec.samples_per_identity()),
         run_length_(std::max<uint64_t>(1, spec.run_length())),
         seed_(seed),
         catalog_(std::move(catalog)),
@@ -60,15 +59,10 @@ class SubspacePlan : public Plan {
     const absl::Span<const uint32_t> members = generation_->Members(static_cast<uint32_t>(subspace));
     const KeyedPermutation order(members.size(), MixKey(MixKey(seed_, kMembersTag, batch.epoch), subspace));
     const uint64_t begin = (flat - first_batch_[subspace]) * identities_per_batch_;
-    batch.identities.reserve(identities_per_batch_);
-    batch.samples.reserve(identities_per_batch_ * samples_per_identity_);
-    for (uint64_t i = begin; i < begin + identities_per_batch_; ++i) {
-      const uint64_t identity = members[order(i)];
-      const IdentitySamples samples = catalog_->Samples(identity);
-      if (samples.count == 0) continue;  // keeps P and P * K in step whatever the catalog holds
-      batch.identities.push_back(identity);
-      sampler_.Append(identity, batch.epoch, samples, &batch.samples);
-    }
+    batch.identities.resize(identities_per_batch_);
+    order.Range(begin, identities_per_batch_, batch.identities.data());
+    for (uint64_t& identity : batch.identities) identity = members[identity];
+    sampler_.AppendAll(*catalog_, batch.epoch, &batch.identities, &batch.samples);
     return batch;
   }
 
@@ -85,7 +79,6 @@ class SubspacePlan : public Plan {
   }
 
   const uint64_t identities_per_batch_;
-  const uint64_t samples_per_identity_;
   const uint64_t run_length_;
   const uint64_t seed_;
   const std::shared_ptr<const Catalog> catalog_;

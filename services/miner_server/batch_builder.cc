@@ -12,6 +12,7 @@
 #include "services/miner_server/batch_pixels.h"
 #include "services/miner_server/similarity.h"
 #include "services/miner_server/wire_message.h"
+#include "services/miner_server/wire_reference.h"
 #include "services/miner_server/wire_sample.h"
 
 namespace doppel {
@@ -21,6 +22,8 @@ constexpr uint64_t LengthDelimitedTag(int field) { return static_cast<uint64_t>(
 constexpr uint64_t kPixelsTag = LengthDelimitedTag(v1::Batch::kPixelsFieldNumber);
 // A protobuf message ends at 2 GiB.
 constexpr uint64_t kMaxMessageBytes = (uint64_t{1} << 31) - (uint64_t{1} << 20);
+// Tag and length around a batch.
+constexpr size_t kMaxOuterBytes = 16;
 constexpr size_t kPrefetchDistance = 6;
 constexpr size_t kPrefetchBytes = 1024;
 // Cheaper to read than to seek over.
@@ -45,21 +48,32 @@ void Prefetch(absl::string_view bytes) {
   for (size_t i = 0; i < end; i += kLine) __builtin_prefetch(bytes.data() + i);
 }
 
-// Borders of the parts: part i holds the samples [borders[i], borders[i + 1]).
-std::vector<size_t> CutParts(const std::vector<WireSample>& samples, uint64_t header_bytes,
-                             uint64_t sample_pixels, uint64_t part_bytes) {
-  std::vector<size_t> borders = {0};
+// The samples [begin, end) of a batch, as one message.
+struct Cut {
+  size_t begin = 0, end = 0;
+  uint64_t field_bytes = 0;     // of their fields
+  uint64_t borrowed_bytes = 0;  // thereof
+};
+
+std::vector<Cut> CutParts(absl::Span<const WireSample> samples, v1::PayloadKind payload,
+                          uint64_t header_bytes, uint64_t sample_pixels, const BuildOptions& options) {
+  std::vector<Cut> cuts(1);
+  const uint64_t limit = options.part_bytes > 0 ? options.part_bytes : UINT64_MAX;
   uint64_t bytes = header_bytes;
   for (size_t i = 0; i < samples.size(); ++i) {
-    const uint64_t size = SampleFieldBytes(samples[i]) + sample_pixels;
-    if (part_bytes > 0 && i > borders.back() && bytes + size > part_bytes) {
-      borders.push_back(i);
+    const uint64_t field_bytes = SampleFieldBytes(samples[i]);
+    const uint64_t size = field_bytes + sample_pixels;
+    if (bytes + size > limit && i > cuts.back().begin) {
+      cuts.back().end = i;
+      cuts.emplace_back().begin = i;
       bytes = header_bytes;
     }
     bytes += size;
+    cuts.back().field_bytes += field_bytes;
+    cuts.back().borrowed_bytes += SampleBorrowedBytes(samples[i], payload, options.borrow_bytes);
   }
-  borders.push_back(samples.size());
-  return borders;
+  cuts.back().end = samples.size();
+  return cuts;
 }
 
 v1::Batch MakeHeader(const Generation* generation, const v1::StreamSpec& spec, const PlannedBatch& planned) {
@@ -83,28 +97,29 @@ v1::Batch MakeHeader(const Generation* generation, const v1::StreamSpec& spec, c
 // What one message is made of.
 struct Part {
   std::string header;
+  Cut cut;
   absl::Span<const WireSample> samples;
-  uint64_t first_position = 0;    // in the batch
   PixelSource* pixels = nullptr;  // DECODED
 };
+
+uint64_t OuterTag(BatchEnvelope envelope) {
+  if (envelope == BatchEnvelope::kGetBatch) {
+    return LengthDelimitedTag(v1::GetBatchResponse::kBatchFieldNumber);
+  }
+  return LengthDelimitedTag(v1::StreamBatchesResponse::kBatchFieldNumber);
+}
 
 absl::StatusOr<grpc::ByteBuffer> LayOut(const Part& part, BufferPool& pool, const v1::StreamSpec& spec,
                                         const BuildOptions& options, uint64_t* bytes) {
   const v1::PayloadKind payload = spec.payload();
   const uint64_t pixel_bytes = part.pixels == nullptr ? 0 : part.samples.size() * part.pixels->sample_bytes();
-  uint64_t batch_bytes = part.header.size();
-  uint64_t copied = part.header.size();
-  for (const WireSample& sample : part.samples) {
-    batch_bytes += SampleFieldBytes(sample);
-    copied += SampleCopiedBytes(sample, payload, options.borrow_bytes);
-  }
+  uint64_t batch_bytes = part.header.size() + part.cut.field_bytes;
+  uint64_t copied = batch_bytes - part.cut.borrowed_bytes;
   if (pixel_bytes > 0) {
     batch_bytes += FieldSize(kPixelsTag, pixel_bytes);
     copied += FieldSize(kPixelsTag, pixel_bytes) - pixel_bytes + part.pixels->CopiedBytes(part.samples);
   }
-  int outer_field = v1::StreamBatchesResponse::kBatchFieldNumber;
-  if (options.envelope == BatchEnvelope::kGetBatch) outer_field = v1::GetBatchResponse::kBatchFieldNumber;
-  const uint64_t outer = LengthDelimitedTag(outer_field);
+  const uint64_t outer = OuterTag(options.envelope);
   *bytes = FieldSize(outer, batch_bytes);
 
   WireMessage message(pool, copied + (*bytes - batch_bytes));
@@ -127,39 +142,74 @@ absl::StatusOr<grpc::ByteBuffer> LayOut(const Part& part, BufferPool& pool, cons
   if (pixel_bytes > 0) {
     message.AppendVarint(kPixelsTag);
     message.AppendVarint(pixel_bytes);
-    RETURN_IF_ERROR(part.pixels->Append(part.samples, part.first_position, pixel_crcs, message));
+    RETURN_IF_ERROR(part.pixels->Append(part.samples, part.cut.begin, pixel_crcs, message));
   }
   return message.Finish();
 }
 
 }  // namespace
 
+// REFERENCE, the usual case: samples in mapped files, and one part. Their bytes are written first, and in
+// front of them what depends on how many there are.
+std::optional<WireBatch> BatchBuilder::BuildReferences(v1::Batch header, const PlannedBatch& planned,
+                                                       const BuildOptions& options, WireSamples& scratch) {
+  header.set_part_count(1);
+  header.set_part_index(0);
+  const std::string header_bytes = header.SerializeAsString();
+  const size_t front = header_bytes.size() + kMaxOuterBytes;
+  const size_t most = planned.samples.size() * kMaxReferenceBytes;
+  if (options.part_bytes > 0 && front + most > options.part_bytes) return std::nullopt;
+  if (front + most > kMaxMessageBytes) return std::nullopt;
+  WireMessage message(*pool_, front + most);
+  message.Reserve(front);
+  const absl::Span<const SampleRecord> records = scratch.Records(*shards_.catalog(), planned.samples);
+  if (!AppendReferences(shards_, planned.samples, records, message)) return std::nullopt;
+
+  const uint64_t outer = OuterTag(options.envelope);
+  const uint64_t batch_bytes = message.appended() - kMaxOuterBytes;
+  WireBatch batch;
+  batch.samples = planned.samples.size();
+  batch.bytes = FieldSize(outer, batch_bytes);
+  char* const end = message.next();
+  message.DropFront(message.appended() - batch.bytes);
+  message.set_next(end - batch.bytes);
+  message.AppendVarint(outer);
+  message.AppendVarint(batch_bytes);
+  message.Append(header_bytes);
+  message.set_next(end);
+  batch.parts.push_back(message.Finish());
+  return batch;
+}
+
 absl::StatusOr<WireBatch> BatchBuilder::Build(const Generation* generation, const v1::StreamSpec& spec,
                                               const PlannedBatch& planned, const BuildOptions& options) {
   WireSampleScratch::Lease scratch(&scratch_);
-  RETURN_IF_ERROR(FindSamples(shards_, spec.payload(), planned.samples, &*scratch));
-  const std::vector<WireSample>& samples = *scratch;
   v1::Batch header = MakeHeader(generation, spec, planned);
+  if (spec.payload() == v1::PAYLOAD_KIND_REFERENCE) {
+    std::optional<WireBatch> references = BuildReferences(header, planned, options, *scratch);
+    if (references.has_value()) return *std::move(references);
+  }
+  RETURN_IF_ERROR((*scratch).Find(shards_, spec.payload(), planned.samples));
+  const absl::Span<const WireSample> samples = (*scratch).found();
   std::unique_ptr<PixelSource> pixels;
   if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
     pixels = std::make_unique<PixelSource>(*shards_.catalog(), spec, planned.cursor, options);
   }
   const uint64_t sample_pixels = pixels == nullptr ? 0 : pixels->sample_bytes();
   // The part numbers and the tags around it come on top of the header: 32 bytes are plenty.
-  const std::vector<size_t> borders =
-      CutParts(samples, header.ByteSizeLong() + 32, sample_pixels, options.part_bytes);
+  const std::vector<Cut> cuts =
+      CutParts(samples, spec.payload(), header.ByteSizeLong() + 32, sample_pixels, options);
 
   WireBatch batch;
   batch.samples = samples.size();
-  batch.parts.reserve(borders.size() - 1);
-  header.set_part_count(static_cast<uint32_t>(borders.size() - 1));
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+  batch.parts.reserve(cuts.size());
+  header.set_part_count(static_cast<uint32_t>(cuts.size()));
+  for (size_t i = 0; i < cuts.size(); ++i) {
     Part part;
-    part.samples = absl::MakeConstSpan(samples).subspan(borders[i], borders[i + 1] - borders[i]);
-    part.first_position = borders[i];
+    part.cut = cuts[i];
+    part.samples = samples.subspan(cuts[i].begin, cuts[i].end - cuts[i].begin);
     part.pixels = pixels.get();
-    uint64_t payload_bytes = part.samples.size() * sample_pixels;
-    for (const WireSample& sample : part.samples) payload_bytes += SampleFieldBytes(sample);
+    const uint64_t payload_bytes = part.cut.field_bytes + part.samples.size() * sample_pixels;
     if (payload_bytes > kMaxMessageBytes) {
       return absl::ResourceExhaustedError(absl::StrCat("batch ", planned.cursor, ": ", payload_bytes,
                                                        " bytes are more than one message holds (2 GiB): "

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -56,6 +57,10 @@ class BatchBuilder {
   void ReadAhead(const PlannedBatch& planned);
 
  private:
+  // nullopt: not this way.
+  std::optional<WireBatch> BuildReferences(v1::Batch header, const PlannedBatch& planned,
+                                           const BuildOptions& options, WireSamples& scratch);
+
   ShardTable shards_;
   WireSampleScratch scratch_;
   const std::shared_ptr<BufferPool> pool_;

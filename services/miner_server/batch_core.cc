@@ -180,7 +180,7 @@ absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t c
   options.decode_threads = envelope == BatchEnvelope::kStreamBatches ? 1 : limits_.decode_threads;
   options.borrow_bytes = limits_.borrow_bytes;
   const PlannedBatch planned = stream.plan->At(cursor);
-  const bool reads = stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
+  const bool reads = limits_.read_ahead && stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
   if (reads) ReadAhead(stream, planned);
   const int64_t faults = MajorFaults();
   absl::StatusOr<WireBatch> batch = builder_.Build(stream.generation.get(), stream.spec, planned, options);

@@ -24,6 +24,8 @@ struct BatchLimits {
   uint64_t part_bytes = uint64_t{2} << 20;
   uint64_t borrow_bytes = 4096;
   int decode_threads = 1;
+  // Whether files that are not in memory are read ahead, in the order of their offsets.
+  bool read_ahead = true;
 };
 
 // A validated request bound to one generation. Immutable: a stream takes a new one when it moves on.

@@ -4,9 +4,13 @@
 #include <utility>
 
 #include "common/io/crc32c.h"
+#include "doppel/v1/batches.pb.h"
+#include "services/miner_server/wire_message.h"
 
 namespace doppel {
 namespace {
+
+constexpr int kPathFieldTag = v1::SampleReference::kPathFieldNumber << 3 | 2;
 
 grpc::Slice SliceOf(const MappedSource& source) {
   using Owner = std::shared_ptr<const void>;
@@ -21,6 +25,13 @@ grpc::Slice SliceOf(const MappedSource& source) {
 uint32_t PixelCrcDifference(absl::string_view header, uint64_t pixel_bytes) {
   const std::string zeros(pixel_bytes, '\0');
   return ExtendCrc32c(Crc32c(header), zeros) ^ Crc32c(zeros);
+}
+
+std::string PathField(const std::string& path) {
+  if (path.empty()) return "";  // proto3 leaves it out
+  std::string field(1 + VarintSize(path.size()), static_cast<char>(kPathFieldTag));
+  WriteVarint(path.size(), &field[1]);
+  return field + path;
 }
 
 }  // namespace
@@ -38,6 +49,9 @@ const ShardTable::Shard* ShardTable::Load(uint32_t source, uint64_t sample) {
     Shard& shard = loaded_.emplace_back();
     shard.source = *std::move(mapped);
     shard.whole = SliceOf(shard.source);
+    shard.path_field = PathField(shard.source.path);
+    shard.path_field_bytes = static_cast<uint32_t>(shard.path_field.size());
+    shard.path_field.resize((shard.path_field.size() + kPathBlock - 1) / kPathBlock * kPathBlock);
     const uint64_t pixels = shard.source.raw.bytes();
     const SampleRecord record = catalog_->Sample(sample);
     const uint64_t size = shard.source.bytes.size();

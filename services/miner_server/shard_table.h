@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -24,7 +25,12 @@ class ShardTable {
     // Raw pixels: bytes before the pixels, and what turns a file's CRC32C into that of its pixels.
     uint32_t raw_header_bytes = 0;
     uint32_t raw_crc32c = 0;
+    // Field SampleReference.path as it stands in every reference to this file, and zeros behind it up to a
+    // multiple of kPathBlock, so that it can be copied in blocks.
+    std::string path_field;
+    uint32_t path_field_bytes = 0;  // without the zeros
   };
+  static constexpr size_t kPathBlock = 64;
 
   explicit ShardTable(std::shared_ptr<const Catalog> catalog);
 

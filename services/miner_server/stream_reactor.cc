@@ -18,29 +18,6 @@ constexpr double kMaxLeaseSeconds = 3600;
 // What a trainer has to say again when it comes back, until its group is there.
 constexpr size_t kMaxEarlyAcknowledgements = 65536;
 
-WireBatch ControlMessage(const v1::StreamBatchesResponse& response) {
-  const grpc::Slice slice(response.SerializeAsString());
-  WireBatch message;
-  message.parts.emplace_back(&slice, 1);
-  return message;
-}
-
-WireBatch OpenedMessage(const BoundStream& stream, const Catalog& catalog, const std::string& incarnation,
-                        const WorkGroup* group) {
-  v1::StreamBatchesResponse response;
-  v1::StreamOpened* opened = response.mutable_opened();
-  opened->set_incarnation(incarnation);
-  opened->set_generation(stream.generation_number());
-  opened->set_catalog_fingerprint(catalog.fingerprint());
-  const PlanCoverage& coverage = stream.plan->coverage();
-  opened->set_identities_covered(coverage.identities);
-  opened->set_batches_per_epoch(coverage.batches_per_epoch);
-  opened->set_identities_left_out(coverage.left_out);
-  opened->set_left_out_reason(coverage.left_out_reason);
-  if (group != nullptr) opened->set_acknowledged_below(group->acknowledged_below());
-  return ControlMessage(response);
-}
-
 absl::Duration LeaseOf(const v1::StreamSpec& spec) {
   const double asked = spec.sharing().lease_seconds();
   return absl::Seconds(asked > 0 ? std::min(asked, kMaxLeaseSeconds) : kDefaultLeaseSeconds);
@@ -231,7 +208,10 @@ void StreamReactor::Advance() {
     }
     if (!sending_.parts.empty()) {
       writing_ = true;
-      StartWrite(&sending_.parts[next_part_]);
+      // With something right behind it, a short message need not go out on its own.
+      grpc::WriteOptions options;
+      if (HasNextMessage()) options.set_buffer_hint();
+      StartWrite(&sending_.parts[next_part_], options);
     }
   }
   ScheduleWork();
@@ -263,13 +243,22 @@ void StreamReactor::ChooseMessage() {
   const std::shared_ptr<Slot> slot = slots_[0];
   if (!environment_.core->IsCurrent(*slot->bound)) {
     slot->batch.reset();  // of a generation that is no longer the active one
-    return StartBuild(slot);
+    return StartBuilds({slot});
   }
   slots_.pop_front();
   sending_ = *std::move(*slot->batch);
+  last_batch_bytes_ = sending_.bytes;
   --credits_;
   next_cursor_ = slot->cursor + stride_;
   ++sent_;
+}
+
+bool StreamReactor::HasNextMessage() const {
+  if (draining_) return false;
+  if (next_part_ + 1 < sending_.parts.size()) return true;
+  if (credits_ == 0 || slots_.empty()) return false;
+  const Slot& next = *slots_[0];
+  return next.batch.has_value() && next.batch->ok() && environment_.core->IsCurrent(*next.bound);
 }
 
 void StreamReactor::End(const grpc::Status& status) {
@@ -282,16 +271,19 @@ void StreamReactor::End(const grpc::Status& status) {
   Finish(status);
 }
 
-size_t StreamReactor::AheadLimit() const {
-  // Decoding takes long: one for every core, and one that waits.
-  const size_t ahead = bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED
-                           ? static_cast<size_t>(environment_.core->limits().decode_threads) + 1
-                           : 2;
-  // A leased batch is for sending, not for keeping.
-  const size_t covered = is_dynamic() ? credits_ : std::max<uint64_t>(1, credits_);
-  size_t limit = std::min(ahead, covered);
-  if (spec_->max_batches() > 0) limit = std::min<size_t>(limit, spec_->max_batches() - sent_);
-  return limit;
+size_t StreamReactor::BuildsToStart() const {
+  const AheadPolicy policy = Ahead();
+  // One without a credit, so that a new one is answered at once.
+  size_t allowed = is_dynamic() ? credits_ : std::max<uint64_t>(1, credits_);
+  if (spec_->max_batches() > 0) allowed = std::min<size_t>(allowed, spec_->max_batches() - sent_);
+  return policy.ToStart(slots_.size(), allowed);
+}
+
+AheadPolicy StreamReactor::Ahead() const {
+  if (bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED) {
+    return AheadPolicy::Decoding(environment_.core->limits().decode_threads);
+  }
+  return is_dynamic() ? AheadPolicy::Leasing() : AheadPolicy::Forwarding(last_batch_bytes_);
 }
 
 std::optional<uint64_t> StreamReactor::TakeCursor() {
@@ -328,22 +320,32 @@ void StreamReactor::ScheduleWork() {
     return;
   }
   const bool had_some_left = !nothing_left_;
-  while (slots_.size() < AheadLimit()) {
+  std::vector<std::shared_ptr<Slot>> fresh;
+  for (size_t left = BuildsToStart(); left > 0; --left) {
     const std::optional<uint64_t> cursor = TakeCursor();
     if (!cursor.has_value()) break;
-    auto slot = std::make_shared<Slot>();
-    slot->cursor = *cursor;
-    slots_.push_back(slot);
-    StartBuild(slot);
+    fresh.push_back(std::make_shared<Slot>());
+    fresh.back()->cursor = *cursor;
+    slots_.push_back(fresh.back());
   }
+  StartBuilds(std::move(fresh));
   if (nothing_left_ && had_some_left) Advance();
 }
 
-void StreamReactor::StartBuild(const std::shared_ptr<Slot>& slot) {
-  slot->bound = bound_;
+void StreamReactor::StartBuilds(std::vector<std::shared_ptr<Slot>> slots) {
+  if (slots.empty()) return;
+  for (const std::shared_ptr<Slot>& slot : slots) slot->bound = bound_;
   Executor* const executor = bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED ? environment_.decode_executor
                                                                                 : environment_.executor;
-  executor->Schedule([self = shared_from_this(), slot, bound = bound_] { self->BuildSlot(slot, bound); });
+  if (!Ahead().together()) {
+    for (const std::shared_ptr<Slot>& slot : slots) {
+      executor->Schedule([self = shared_from_this(), slot, bound = bound_] { self->BuildSlot(slot, bound); });
+    }
+    return;
+  }
+  executor->Schedule([self = shared_from_this(), slots = std::move(slots), bound = bound_] {
+    for (const std::shared_ptr<Slot>& slot : slots) self->BuildSlot(slot, bound);
+  });
 }
 
 void StreamReactor::WakeForCursor() {

@@ -19,6 +19,7 @@
 #include "doppel/v1/mining.pb.h"
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/server_metrics.h"
+#include "services/miner_server/stream_messages.h"
 #include "services/miner_server/stream_registry.h"
 #include "services/miner_server/work_groups.h"
 
@@ -72,8 +73,10 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   // The next of what there is to send, if it may go.
   void ChooseMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ScheduleWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // How many batches may be in the making or wait for a credit.
-  size_t AheadLimit() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether another message follows the one that is being sent, as far as one can see.
+  bool HasNextMessage() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AheadPolicy Ahead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  size_t BuildsToStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The cursor to build next; nullopt: there is none now.
   std::optional<uint64_t> TakeCursor() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HandleRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -88,7 +91,7 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
     std::optional<absl::StatusOr<WireBatch>> batch;
   };
 
-  void StartBuild(const std::shared_ptr<Slot>& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StartBuilds(std::vector<std::shared_ptr<Slot>> slots) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the executors.
   void BindStream(const v1::StreamSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -116,6 +119,7 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   uint64_t next_to_build_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t stride_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t last_batch_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t credits_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<uint64_t> acknowledged_ ABSL_GUARDED_BY(mutex_);
 

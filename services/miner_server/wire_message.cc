@@ -11,10 +11,14 @@ grpc::ByteBuffer WireMessage::Finish() {
   BufferPool::Buffer* buffer = buffer_.release();
   const grpc::Slice copied(
       buffer->data(), size, [](void* owner) { delete static_cast<BufferPool::Buffer*>(owner); }, buffer);
-  if (borrowed_.empty()) return grpc::ByteBuffer(&copied, 1);
+  if (borrowed_.empty()) {
+    if (front_ == 0) return grpc::ByteBuffer(&copied, 1);
+    const grpc::Slice rest = copied.sub(front_, size);
+    return grpc::ByteBuffer(&rest, 1);
+  }
   std::vector<grpc::Slice> slices;
   slices.reserve(2 * borrowed_.size() + 1);
-  size_t begin = 0;
+  size_t begin = front_;
   for (Borrowed& borrowed : borrowed_) {
     if (borrowed.after > begin) slices.push_back(copied.sub(begin, borrowed.after));
     slices.push_back(std::move(borrowed.slice));

@@ -5,24 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "services/miner_server/wire_tags.h"
 
 namespace doppel {
 namespace {
-
-// Tags of v1.Sample, of v1.SampleReference and of Batch.samples: all take one byte.
-enum WireType : uint8_t { kVarintType = 0, kBytesType = 2, kFixed32Type = 5 };
-constexpr char TagOf(int field, WireType type) { return static_cast<char>(field << 3 | type); }
-static_assert(v1::Batch::kSamplesFieldNumber < 16, "the tag would take two bytes");
-constexpr char kSamplesTag = TagOf(v1::Batch::kSamplesFieldNumber, kBytesType);
-constexpr char kIdentityTag = TagOf(v1::Sample::kIdentityFieldNumber, kVarintType);
-constexpr char kNumberTag = TagOf(v1::Sample::kSampleFieldNumber, kVarintType);
-constexpr char kCrcTag = TagOf(v1::Sample::kCrc32CFieldNumber, kFixed32Type);
-constexpr char kEncodedTag = TagOf(v1::Sample::kEncodedFieldNumber, kBytesType);
-constexpr char kReferenceTag = TagOf(v1::Sample::kReferenceFieldNumber, kBytesType);
-constexpr char kPixelsCrcTag = TagOf(v1::Sample::kPixelsCrc32CFieldNumber, kFixed32Type);
-constexpr char kPathTag = TagOf(v1::SampleReference::kPathFieldNumber, kBytesType);
-constexpr char kOffsetTag = TagOf(v1::SampleReference::kOffsetFieldNumber, kVarintType);
-constexpr char kSizeTag = TagOf(v1::SampleReference::kSizeFieldNumber, kVarintType);
 
 constexpr size_t kMaxIdleScratch = 8;
 
@@ -30,19 +16,22 @@ constexpr size_t kMaxIdleScratch = 8;
 size_t NumberFieldSize(uint64_t value) { return value == 0 ? 0 : 1 + VarintSize(value); }
 size_t BytesFieldSize(uint64_t size) { return size == 0 ? 0 : 1 + VarintSize(size) + size; }
 
+// These write past their end: see WireMessage::kRoom.
 char* WriteNumberField(char tag, uint64_t value, char* out) {
   if (value == 0) return out;
   *out++ = tag;
-  return WriteVarint(value, out);
+  return WriteVarintAtOnce(value, out);
 }
 
 char* WriteBytesHead(char tag, uint64_t size, char* out) {
   *out++ = tag;
-  return WriteVarint(size, out);
+  return WriteVarintAtOnce(size, out);
 }
 
 uint32_t ReferenceSize(const WireSample& sample) {
-  return static_cast<uint32_t>(BytesFieldSize(sample.path.size()) + NumberFieldSize(sample.record.offset) +
+  const uint64_t path =
+      sample.shard != nullptr ? sample.shard->path_field_bytes : BytesFieldSize(sample.unmapped->path.size());
+  return static_cast<uint32_t>(path + NumberFieldSize(sample.record.offset) +
                                NumberFieldSize(sample.record.size));
 }
 
@@ -58,32 +47,22 @@ uint32_t MessageSize(const WireSample& sample, v1::PayloadKind payload) {
 }
 
 char* WriteReference(const WireSample& sample, char* out) {
-  out = WriteBytesHead(kReferenceTag, sample.reference_bytes, out);
-  if (!sample.path.empty()) {
-    out = WriteBytesHead(kPathTag, sample.path.size(), out);
-    std::memcpy(out, sample.path.data(), sample.path.size());
-    out += sample.path.size();
-  }
-  out = WriteNumberField(kOffsetTag, sample.record.offset, out);
-  return WriteNumberField(kSizeTag, sample.record.size, out);
-}
-
-// Where there is no mapped file.
-absl::Status FindSlowly(const Catalog& catalog, v1::PayloadKind payload, WireSample& sample) {
-  if (payload == v1::PAYLOAD_KIND_REFERENCE) {
-    if (!catalog.Contiguous(sample.number)) {
-      return absl::FailedPreconditionError(
-          "its bytes do not lie in one piece in the file, so there is no reference to them: ask for ENCODED");
+  static_assert(ShardTable::kPathBlock <= WireMessage::kRoom);
+  out = WriteBytesHead(wire_tags::kReference, sample.reference_bytes, out);
+  if (sample.shard != nullptr) {
+    const std::string& field = sample.shard->path_field;
+    for (size_t i = 0; i < field.size(); i += ShardTable::kPathBlock) {
+      std::memcpy(out + i, field.data() + i, ShardTable::kPathBlock);
     }
-    auto path = std::make_shared<const std::string>(catalog.SamplePath(sample.number));
-    sample.path = *path;
-    sample.owner = std::move(path);
-    return absl::OkStatus();
+    out += sample.shard->path_field_bytes;
+  } else if (!sample.unmapped->path.empty()) {
+    const std::string& path = sample.unmapped->path;
+    out = WriteBytesHead(wire_tags::kPath, path.size(), out);
+    std::memcpy(out, path.data(), path.size());
+    out += path.size();
   }
-  ASSIGN_OR_RETURN(SampleBytes bytes, catalog.Read(sample.number));
-  sample.bytes = bytes.data;
-  sample.owner = std::move(bytes.owner);
-  return absl::OkStatus();
+  out = WriteNumberField(wire_tags::kOffset, sample.record.offset, out);
+  return WriteNumberField(wire_tags::kSize, sample.record.size, out);
 }
 
 }  // namespace
@@ -95,61 +74,81 @@ absl::Status SampleError(const Catalog& catalog, uint64_t sample, const absl::St
                                    identity, " (", catalog.IdentityName(identity), "): ", cause.message()));
 }
 
-std::vector<WireSample> WireSampleScratch::Take() {
+std::unique_ptr<WireSamples> WireSampleScratch::Take() {
   absl::MutexLock lock(&mutex_);
-  if (idle_.empty()) return {};
-  std::vector<WireSample> samples = std::move(idle_.back());
+  if (idle_.empty()) return std::make_unique<WireSamples>();
+  std::unique_ptr<WireSamples> samples = std::move(idle_.back());
   idle_.pop_back();
   return samples;
 }
 
-void WireSampleScratch::Return(std::vector<WireSample> samples) {
-  samples.clear();
+void WireSampleScratch::Return(std::unique_ptr<WireSamples> samples) {
+  samples->Clear();
   absl::MutexLock lock(&mutex_);
   if (idle_.size() < kMaxIdleScratch) idle_.push_back(std::move(samples));
 }
 
-absl::Status FindSamples(ShardTable& shards, v1::PayloadKind payload, absl::Span<const uint64_t> samples,
-                         std::vector<WireSample>* out) {
-  const Catalog& catalog = *shards.catalog();
-  std::vector<WireSample>& found = *out;
-  found.clear();
-  found.resize(samples.size());
-  // A loop of its own: the look-ups miss the cache, and so do it side by side.
-  for (size_t i = 0; i < samples.size(); ++i) {
-    found[i].number = samples[i];
-    found[i].record = catalog.Sample(samples[i]);
+void WireSamples::Clear() {
+  count_ = 0;
+  unmapped_.clear();
+}
+
+absl::Status WireSamples::FindUnmapped(const Catalog& catalog, v1::PayloadKind payload, WireSample& sample) {
+  WireSample::Unmapped& unmapped = unmapped_.emplace_back();
+  sample.unmapped = &unmapped;
+  sample.bytes = {};
+  if (payload == v1::PAYLOAD_KIND_REFERENCE) {
+    if (!catalog.Contiguous(sample.number)) {
+      return absl::FailedPreconditionError(
+          "its bytes do not lie in one piece in the file, so there is no reference to them: ask for ENCODED");
+    }
+    unmapped.path = catalog.SamplePath(sample.number);
+    return absl::OkStatus();
   }
-  for (WireSample& sample : found) {
-    const SampleRecord& record = sample.record;
+  absl::StatusOr<SampleBytes> bytes = catalog.Read(sample.number);
+  if (!bytes.ok()) return absl::DataLossError(bytes.status().message());
+  sample.bytes = bytes->data;
+  unmapped.owner = std::move(bytes->owner);
+  return absl::OkStatus();
+}
+
+absl::Span<const SampleRecord> WireSamples::Records(const Catalog& catalog,
+                                                    absl::Span<const uint64_t> samples) {
+  if (records_.size() < samples.size()) records_.resize(samples.size());
+  catalog.SampleRecords(samples.data(), samples.size(), records_.data());
+  return absl::MakeConstSpan(records_.data(), samples.size());
+}
+
+absl::Status WireSamples::Find(ShardTable& shards, v1::PayloadKind payload,
+                               absl::Span<const uint64_t> samples) {
+  const Catalog& catalog = *shards.catalog();
+  Clear();
+  if (samples_.size() < samples.size()) samples_.resize(samples.size());
+  const absl::Span<const SampleRecord> records = Records(catalog, samples);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    WireSample& sample = samples_[i];
+    const SampleRecord& record = records[i];
+    sample.number = samples[i];
+    sample.record = record;
+    sample.unmapped = nullptr;
     sample.shard = shards.Find(record.source, sample.number);
     if (sample.shard != nullptr) {
       const absl::string_view file = sample.shard->source.bytes;
       if (record.offset <= file.size() && record.size <= file.size() - record.offset) {
-        sample.bytes = file.substr(record.offset, record.size);
-        sample.path = sample.shard->source.path;
+        sample.bytes = absl::string_view(file.data() + record.offset, record.size);
       } else {
         sample.shard = nullptr;  // Read says what is wrong
       }
     }
     if (sample.shard == nullptr) {
-      const absl::Status status = FindSlowly(catalog, payload, sample);
-      if (absl::IsFailedPrecondition(status)) return SampleError(catalog, sample.number, status);
-      if (!status.ok()) return SampleError(catalog, sample.number, absl::DataLossError(status.message()));
+      const absl::Status status = FindUnmapped(catalog, payload, sample);
+      if (!status.ok()) return SampleError(catalog, sample.number, status);
     }
-    if (payload == v1::PAYLOAD_KIND_REFERENCE) sample.reference_bytes = ReferenceSize(sample);
+    sample.reference_bytes = payload == v1::PAYLOAD_KIND_REFERENCE ? ReferenceSize(sample) : 0;
     sample.message_bytes = MessageSize(sample, payload);
   }
+  count_ = samples.size();
   return absl::OkStatus();
-}
-
-uint64_t SampleFieldBytes(const WireSample& sample) {
-  return 1 + VarintSize(sample.message_bytes) + sample.message_bytes;
-}
-
-uint64_t SampleCopiedBytes(const WireSample& sample, v1::PayloadKind payload, uint64_t borrow_bytes) {
-  const bool borrows = payload == v1::PAYLOAD_KIND_ENCODED && sample.bytes.size() >= borrow_bytes;
-  return SampleFieldBytes(sample) - (borrows ? sample.bytes.size() : 0);
 }
 
 void AppendBytes(const WireSample& sample, absl::string_view bytes, uint64_t borrow_bytes,
@@ -163,27 +162,27 @@ void AppendBytes(const WireSample& sample, absl::string_view bytes, uint64_t bor
   // gRPC takes a mutable pointer but does not write to it.
   message.Borrow(grpc::Slice(
       const_cast<char*>(bytes.data()), bytes.size(), [](void* owner) { delete static_cast<Owner*>(owner); },
-      new Owner(sample.owner)));
+      new Owner(sample.unmapped->owner)));
 }
 
 char* AppendSample(const WireSample& sample, v1::PayloadKind payload, uint64_t borrow_bytes,
                    WireMessage& message) {
-  char* out = WriteBytesHead(kSamplesTag, sample.message_bytes, message.next());
-  out = WriteNumberField(kIdentityTag, sample.record.identity, out);
-  out = WriteNumberField(kNumberTag, sample.number, out);
+  char* out = WriteBytesHead(wire_tags::kSamples, sample.message_bytes, message.next());
+  out = WriteNumberField(wire_tags::kIdentity, sample.record.identity, out);
+  out = WriteNumberField(wire_tags::kNumber, sample.number, out);
   if (sample.record.crc32c != 0) {
-    *out++ = kCrcTag;
+    *out++ = wire_tags::kCrc;
     out = WriteFixed32(sample.record.crc32c, out);
   }
   if (payload == v1::PAYLOAD_KIND_REFERENCE) out = WriteReference(sample, out);
   char* pixels_crc = nullptr;
   if (payload == v1::PAYLOAD_KIND_DECODED) {
-    *out++ = kPixelsCrcTag;
+    *out++ = wire_tags::kPixelsCrc;
     pixels_crc = out;
     out += 4;
   }
   const bool encoded = payload == v1::PAYLOAD_KIND_ENCODED && !sample.bytes.empty();
-  if (encoded) out = WriteBytesHead(kEncodedTag, sample.bytes.size(), out);
+  if (encoded) out = WriteBytesHead(wire_tags::kEncoded, sample.bytes.size(), out);
   message.set_next(out);
   if (encoded) AppendBytes(sample, sample.bytes, borrow_bytes, message);
   return pixels_crc;

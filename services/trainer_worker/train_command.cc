@@ -142,6 +142,7 @@ class TrainRun {
     TrainLoopOptions loop;
     loop.first_step = session_->step();
     loop.first_cursor = session_->next_cursor();
+    loop.every_cursor = options_.sharing == "independent";
     loop.steps = options_.schedule.steps;
     loop.accumulate = options_.accumulate;
     loop.starvation = options_.starvation;

@@ -70,31 +70,43 @@ uint32_t Crc32cOf(const MessageBytes& message, const ByteRange& range) {
   return crc;
 }
 
-WireReader::WireReader(const MessageBytes& message) : message_(message), left_(message.size()) {}
+WireReader::WireReader(const MessageBytes& message) : WireReader(message, {0, 0, message.size()}) {}
 
 WireReader::WireReader(const MessageBytes& message, const ByteRange& range)
-    : message_(message), piece_(range.piece), offset_(range.offset), left_(range.size) {}
+    : message_(message), piece_(range.piece), left_(range.size) {
+  if (left_ == 0) return;
+  const absl::string_view piece = message.pieces[piece_];
+  next_ = piece.data() + range.offset;
+  piece_end_ = piece.data() + piece.size();
+}
+
+void WireReader::NextPiece() {
+  const absl::string_view piece = message_.pieces[++piece_];
+  next_ = piece.data();
+  piece_end_ = piece.data() + piece.size();
+}
+
+ByteRange WireReader::Here(uint64_t size) const {
+  if (next_ == nullptr) return {piece_, 0, size};
+  return {piece_, static_cast<uint32_t>(next_ - message_.pieces[piece_].data()), size};
+}
 
 bool WireReader::ReadByte(uint8_t* byte) {
   if (left_ == 0) return Fail();
-  while (offset_ == message_.pieces[piece_].size()) {
-    ++piece_;
-    offset_ = 0;
-  }
-  *byte = static_cast<uint8_t>(message_.pieces[piece_][offset_++]);
+  while (next_ == piece_end_) NextPiece();
+  *byte = static_cast<uint8_t>(*next_++);
   --left_;
   return true;
 }
 
-bool WireReader::ReadVarint(uint64_t* value) {
+bool WireReader::ReadLongVarint(uint64_t* value) {
   uint64_t result = 0;
-  const absl::string_view piece = left_ == 0 ? absl::string_view() : message_.pieces[piece_];
-  if (left_ >= kLongestVarint && piece.size() - offset_ >= kLongestVarint) {
-    const auto* p = reinterpret_cast<const uint8_t*>(piece.data()) + offset_;
+  if (left_ >= kLongestVarint && InPiece() >= kLongestVarint) {
     for (int i = 0; i < kLongestVarint; ++i) {
-      result |= static_cast<uint64_t>(p[i] & 0x7F) << (7 * i);
-      if (p[i] >= 0x80) continue;
-      offset_ += i + 1;
+      const auto byte = static_cast<uint8_t>(next_[i]);
+      result |= static_cast<uint64_t>(byte & 0x7F) << (7 * i);
+      if (byte >= 0x80) continue;
+      next_ += i + 1;
       left_ -= i + 1;
       *value = result;
       return true;
@@ -114,6 +126,13 @@ bool WireReader::ReadVarint(uint64_t* value) {
 
 bool WireReader::ReadFixed32(uint32_t* value) {
   uint32_t result = 0;
+  if (left_ >= sizeof(result) && InPiece() >= sizeof(result)) {
+    for (int i = 0; i < 4; ++i) result |= static_cast<uint32_t>(static_cast<uint8_t>(next_[i])) << (8 * i);
+    next_ += sizeof(result);
+    left_ -= sizeof(result);
+    *value = result;
+    return true;
+  }
   for (int i = 0; i < 4; ++i) {
     uint8_t byte = 0;
     if (!ReadByte(&byte)) return false;
@@ -126,25 +145,20 @@ bool WireReader::ReadFixed32(uint32_t* value) {
 bool WireReader::ReadRange(ByteRange* range) {
   uint64_t size = 0;
   if (!ReadVarint(&size) || size > left_) return Fail();
-  if (size > 0 && offset_ == message_.pieces[piece_].size()) {
-    ++piece_;  // so that a range that lies in one piece says so
-    offset_ = 0;
-  }
-  *range = {piece_, offset_, size};
+  // So that a range that lies in one piece says so.
+  while (size > 0 && next_ == piece_end_) NextPiece();
+  *range = Here(size);
   return Skip(size);
 }
 
 bool WireReader::Skip(uint64_t bytes) {
   if (bytes > left_) return Fail();
   left_ -= bytes;
-  while (bytes > 0) {
-    const uint64_t step = std::min<uint64_t>(bytes, message_.pieces[piece_].size() - offset_);
-    offset_ += static_cast<uint32_t>(step);
-    bytes -= step;
-    if (bytes == 0) break;
-    ++piece_;
-    offset_ = 0;
+  while (bytes > InPiece()) {
+    bytes -= InPiece();
+    NextPiece();
   }
+  next_ += bytes;
   return true;
 }
 

@@ -43,29 +43,37 @@ class WireReader {
   WireReader(const MessageBytes& message, const ByteRange& range);
 
   bool AtEnd() const { return left_ == 0; }
-  bool ReadVarint(uint64_t* value);
+  bool ReadVarint(uint64_t* value) {
+    if (left_ == 0 || next_ == piece_end_ || (*next_ & 0x80) != 0) return ReadLongVarint(value);
+    *value = static_cast<uint8_t>(*next_++);
+    --left_;
+    return true;
+  }
   bool ReadFixed32(uint32_t* value);
   // A length, and that many bytes.
   bool ReadRange(ByteRange* range);
   // The value behind a tag of that wire type. Groups are not known.
   bool SkipValue(uint32_t wire_type);
-  ByteRange Here(uint64_t size) const { return {piece_, offset_, size}; }
+  ByteRange Here(uint64_t size) const;
   uint64_t left() const { return left_; }
 
  private:
+  bool ReadLongVarint(uint64_t* value);
   bool ReadByte(uint8_t* byte);
   bool Skip(uint64_t bytes);
+  uint64_t InPiece() const { return static_cast<uint64_t>(piece_end_ - next_); }
+  // Precondition: there is another piece.
+  void NextPiece();
   bool Fail() {
     left_ = 0;
-    failed_ = true;
     return false;
   }
 
   const MessageBytes& message_;
   uint32_t piece_ = 0;
-  uint32_t offset_ = 0;  // in the piece; may be its end
+  const char* next_ = nullptr;  // in the piece; may be its end
+  const char* piece_end_ = nullptr;
   uint64_t left_ = 0;
-  bool failed_ = false;
 };
 
 }  // namespace doppel

@@ -1,5 +1,6 @@
 #include "trainer/stream/received_batch.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -69,11 +70,46 @@ bool ParseSample(const MessageBytes& message, const ByteRange& range, ReceivedSa
   return true;
 }
 
+// What the header says before the first sample comes, in the order of our server; any other order costs
+// nothing but time.
+struct Expected {
+  uint64_t identities = 0, samples_per_identity = 0, part_index = 0, part_count = 0;
+
+  uint64_t* FieldOf(uint64_t tag) {
+    switch (tag) {
+      case TagFor(v1::Batch::kIdentitiesPerBatchFieldNumber, kVarint):
+        return &identities;
+      case TagFor(v1::Batch::kSamplesPerIdentityFieldNumber, kVarint):
+        return &samples_per_identity;
+      case TagFor(v1::Batch::kPartIndexFieldNumber, kVarint):
+        return &part_index;
+      case TagFor(v1::Batch::kPartCountFieldNumber, kVarint):
+        return &part_count;
+      default:
+        return nullptr;
+    }
+  }
+  // Room for the whole batch in its first part, to which the others are joined. The numbers may be any: no
+  // more than could be in the message.
+  size_t Samples(uint64_t bytes_left) const {
+    constexpr uint64_t kShortestSample = 8;
+    constexpr uint64_t kMaxParts = 64, kMostReserved = 1 << 16;
+    if (identities > bytes_left || samples_per_identity > bytes_left) return 0;
+    const uint64_t all = identities * samples_per_identity;
+    const uint64_t parts = std::min(std::max<uint64_t>(1, part_count), kMaxParts);
+    const uint64_t most = bytes_left / kShortestSample + 1;
+    const uint64_t wanted =
+        part_index == 0 ? std::min(all, most * parts) : std::min(all / parts * 9 / 8 + 1, most);
+    return std::min(wanted, kMostReserved);
+  }
+};
+
 // What is neither samples nor pixels goes to `header`, byte by byte, for protobuf to read.
 bool ParseFields(const MessageBytes& message, const ByteRange& range, std::vector<ReceivedSample>* samples,
                  ByteRange* pixels, std::string* header) {
   WireReader reader(message, range);
   std::string scratch;
+  Expected expected;
   while (!reader.AtEnd()) {
     const ByteRange start = reader.Here(0);
     const uint64_t left = reader.left();
@@ -81,11 +117,14 @@ bool ParseFields(const MessageBytes& message, const ByteRange& range, std::vecto
     if (!reader.ReadVarint(&tag)) return false;
     if (tag == TagFor(v1::Batch::kSamplesFieldNumber, kBytes)) {
       ByteRange place;
-      if (!reader.ReadRange(&place) || !ParseSample(message, place, &samples->emplace_back())) return false;
+      if (!reader.ReadRange(&place)) return false;
+      if (samples->empty()) samples->reserve(expected.Samples(reader.left() + place.size));
+      if (!ParseSample(message, place, &samples->emplace_back())) return false;
     } else if (tag == TagFor(v1::Batch::kPixelsFieldNumber, kBytes)) {
       if (!reader.ReadRange(pixels)) return false;
     } else {
-      if (!reader.SkipValue(tag & 7)) return false;
+      uint64_t* const number = expected.FieldOf(tag);
+      if (!(number != nullptr ? reader.ReadVarint(number) : reader.SkipValue(tag & 7))) return false;
       const absl::string_view field =
           Contiguous(message, {start.piece, start.offset, left - reader.left()}, &scratch);
       header->append(field.data(), field.size());

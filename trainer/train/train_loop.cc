@@ -1,5 +1,8 @@
 #include "trainer/train/train_loop.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/status_macros.h"
@@ -48,6 +51,7 @@ class Loop {
     record.learning_rate = LearningRate(options_.schedule, result_.steps);
     record.batches = options_.accumulate;
     size_t images = 0;
+    cursors_.clear();
     for (int i = 0; i < options_.accumulate; ++i) {
       if (Stopping()) return Stop();
       const absl::Time asked = clock_.Now();
@@ -81,10 +85,11 @@ class Loop {
 
   absl::Status Part(const TrainingBatch& batch, int index, StepRecord* record) {
     const uint64_t due = result_.next_cursor + static_cast<uint64_t>(index);
-    if (batch.cursor != due) {
+    if (options_.every_cursor && batch.cursor != due) {
       return absl::InternalError(absl::StrCat("the batch source delivered cursor ", batch.cursor, " where ",
                                               due, " was due: batches would be lost or repeated"));
     }
+    cursors_.push_back(batch.cursor);
     const absl::Time begun = clock_.Now();
     const StepPart part = {result_.steps, record->learning_rate, index, options_.accumulate};
     absl::StatusOr<StepStatistics> statistics = hooks_.step(batch, part);
@@ -107,9 +112,13 @@ class Loop {
 
   absl::Status Done(const StepRecord& record) {
     ++result_.steps;
-    result_.next_cursor += static_cast<uint64_t>(options_.accumulate);
+    result_.next_cursor = std::max(result_.next_cursor, cursors_.back() + 1);
     if (hooks_.record) RETURN_IF_ERROR(hooks_.record(record));
-    source_.Acknowledge(result_.next_cursor - 1);
+    if (options_.every_cursor) {
+      source_.Acknowledge(result_.next_cursor - 1);
+    } else {
+      for (const uint64_t cursor : cursors_) source_.Acknowledge(cursor);
+    }
     Watch(record);
     const bool last = result_.steps == options_.steps;
     if (options_.evaluate_every > 0 && (last || result_.steps % options_.evaluate_every == 0)) {
@@ -146,6 +155,7 @@ class Loop {
   CollapseDetector collapse_;
   StarvationDetector starvation_;
   TrainLoopResult result_;
+  std::vector<uint64_t> cursors_;  // of the batches of this step
   uint64_t saved_at_ = 0;
 };
 

@@ -16,8 +16,10 @@
 namespace doppel {
 
 struct TrainLoopOptions {
-  uint64_t first_step = 0;        // steps done before (a resumed run)
-  uint64_t first_cursor = 0;      // of the batch that comes first
+  uint64_t first_step = 0;    // steps done before (a resumed run)
+  uint64_t first_cursor = 0;  // of the batch that comes first
+  // False: this trainer shares its plan with others, so there are gaps between its cursors.
+  bool every_cursor = true;
   uint64_t steps = 0;             // to have done at the end
   int accumulate = 1;             // batches per step
   uint64_t checkpoint_every = 0;  // 0: only at the end

@@ -2,7 +2,6 @@
 // out of the same mapped files: the limit of the transport. Server and client are in this process, so that
 // CPU seconds count both.
 
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "miner/miner.h"
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/miner_server.h"
+#include "tests/bench/stream/page_cache.h"
 #include "tests/bench/stream/raw_stream_baseline.h"
 #include "trainer/stream/grpc_batch_source.h"
 
@@ -39,7 +39,8 @@ namespace {
 constexpr uint32_t kCredits = 60000;
 
 struct Flags {
-  std::string catalog, packed, out;
+  std::string catalog, packed, state, out;
+  std::vector<std::string> only;
   std::vector<std::string> shapes = {"64x8", "512x8"};
   double seconds = 2;
   int rounds = 3;
@@ -52,12 +53,17 @@ struct Figures {
   std::string name;
   uint64_t messages = 0, bytes = 0, images = 0;
   double seconds = 0, cpu_seconds = 0;
+  // Of all rounds: processor time does not depend on who else is there.
+  uint64_t all_bytes = 0;
+  double all_cpu_seconds = 0;
 
   double rate() const { return static_cast<double>(bytes) / seconds / 1e9; }
   double message_bytes() const {
     return static_cast<double>(bytes) / static_cast<double>(std::max<uint64_t>(1, messages));
   }
-  double cpu() const { return cpu_seconds / (static_cast<double>(std::max<uint64_t>(1, bytes)) / 1e9); }
+  double cpu() const {
+    return all_cpu_seconds / (static_cast<double>(std::max<uint64_t>(1, all_bytes)) / 1e9);
+  }
 };
 
 double CpuSeconds() {
@@ -92,14 +98,7 @@ struct Shape {
   uint32_t p = 0, k = 0;
 };
 
-v1::StreamSpec SpecFor(const Shape& shape, v1::PayloadKind payload) {
-  v1::StreamSpec spec;
-  spec.mutable_plan()->set_name("random");
-  spec.mutable_plan()->set_identities_per_batch(shape.p);
-  spec.mutable_plan()->set_samples_per_identity(shape.k);
-  spec.set_payload(payload);
-  return spec;
-}
+enum class Reading { kWarm, kColdAhead, kColdAsItComes };
 
 // A server around one catalog.
 class Bench {
@@ -120,23 +119,25 @@ class Bench {
     bench->borrow_bytes_ = flags.borrow_bytes;
     ASSIGN_OR_RETURN(bench->server_, MinerServer::Start(bench->miner_, server));
     bench->seconds_ = flags.seconds;
+    bench->only_ = flags.only;
     return bench;
   }
 
-  Figures Ours(const std::string& name, const Shape& shape, v1::PayloadKind payload, int warm_up = 20) const {
+  Figures Ours(const std::string& name, const Shape& shape, v1::PayloadKind payload, int warm_up = 20,
+               uint64_t most = UINT64_MAX) const {
     RawClient client(server_->address());
     v1::StreamBatchesRequest open, credits;
     *open.mutable_open() = SpecFor(shape, payload);
     credits.set_credits(kCredits);
     client.Send(open);
     client.Send(credits);
-    Figures figures = Measure(name, seconds_, warm_up, [&] { return client.Read(); });
-    return figures;
+    uint64_t read = 0;
+    return Measure(name, seconds_, warm_up, [&] { return read++ < most ? client.Read() : 0; });
   }
 
   // Nothing if the catalog is a folder of files.
   Figures Raw(const std::string& name, double message_bytes) const {
-    if (!HasMappedFiles(*catalog_)) return {name, 0, 0, 0, 0, 0};
+    if (!HasMappedFiles(*catalog_)) return Figures();
     const RawBaselineServer server(catalog_, static_cast<uint64_t>(std::max(1.0, message_bytes)));
     RawClient client(server.address());
     return Measure(name, seconds_, 20, [&] { return client.Read(); });
@@ -158,14 +159,24 @@ class Bench {
     return figures;
   }
 
+  // Batches that take about half of all images.
+  uint64_t ColdBatches(const Shape& shape) const {
+    return std::max<uint64_t>(1, catalog_->num_samples() / 2 / (uint64_t{shape.p} * shape.k));
+  }
+
   // Planned and laid out, but not sent.
-  Figures BuildAlone(const std::string& name, const Shape& shape, v1::PayloadKind payload) const {
+  Figures BuildAlone(const std::string& name, const Shape& shape, v1::PayloadKind payload,
+                     Reading reading = Reading::kWarm) const {
     BatchLimits limits;
+    limits.read_ahead = reading != Reading::kColdAsItComes;
+    const bool warm = reading == Reading::kWarm;
+    const uint64_t most = warm ? UINT64_MAX : ColdBatches(shape);
     limits.borrow_bytes = borrow_bytes_;
     BatchCore core(miner_, limits);
     const auto bound = core.Bind(SpecFor(shape, payload));
     uint64_t cursor = 0;
-    Figures figures = Measure(name, seconds_ / 2, 20, [&]() -> uint64_t {
+    Figures figures = Measure(name, warm ? seconds_ / 2 : seconds_, warm ? 20 : 0, [&]() -> uint64_t {
+      if (cursor == most) return 0;
       const auto batch = core.Build(**bound, cursor++, BatchEnvelope::kStreamBatches);
       return batch.ok() ? batch->bytes : 0;
     });
@@ -174,35 +185,64 @@ class Bench {
   }
 
   const Catalog& catalog() const { return *catalog_; }
+  bool Wants(const std::string& payload) const {
+    return only_.empty() || std::find(only_.begin(), only_.end(), payload) != only_.end();
+  }
 
  private:
+  // With representations to compare if there is a generation.
+  v1::StreamSpec SpecFor(const Shape& shape, v1::PayloadKind payload) const {
+    v1::StreamSpec spec;
+    spec.mutable_plan()->set_name(miner_->ActiveGeneration() == nullptr ? "random" : "subspace");
+    spec.mutable_plan()->set_identities_per_batch(shape.p);
+    spec.mutable_plan()->set_samples_per_identity(shape.k);
+    spec.set_payload(payload);
+    return spec;
+  }
+
   std::shared_ptr<Miner> miner_;
   uint64_t borrow_bytes_ = 0;
   std::shared_ptr<const Catalog> catalog_;
   std::unique_ptr<MinerServer> server_;
   double seconds_ = 0;
+  std::vector<std::string> only_;
 };
 
 using Rows = std::map<std::string, Figures>;
 
-// The best of several rounds counts; kinds take turns, so that a noisy moment does not fall on one alone.
+// The fastest of several rounds counts, and the processor time of all of them; kinds take turns, so that a
+// noisy moment does not fall on one alone.
 void Keep(Rows* best, Figures figures) {
   Figures& kept = (*best)[figures.name];
-  if (kept.bytes == 0 || figures.rate() > kept.rate()) kept = std::move(figures);
+  figures.all_bytes = kept.all_bytes + figures.bytes;
+  figures.all_cpu_seconds = kept.all_cpu_seconds + figures.cpu_seconds;
+  if (kept.bytes > 0 && figures.rate() <= kept.rate()) {
+    kept.all_bytes = figures.all_bytes;
+    kept.all_cpu_seconds = figures.all_cpu_seconds;
+  } else {
+    kept = std::move(figures);
+  }
 }
 
 void Round(const Bench& bench, const Shape& shape, Rows* best) {
-  const Figures encoded = bench.Ours("encoded", shape, v1::PAYLOAD_KIND_ENCODED);
-  Keep(best, bench.Raw("raw of encoded's size", encoded.message_bytes()));
-  Keep(best, encoded);
-  Keep(best, bench.Trainer("encoded, trainer, unverified", shape, v1::PAYLOAD_KIND_ENCODED, false));
-  Keep(best, bench.Trainer("encoded, trainer, verified", shape, v1::PAYLOAD_KIND_ENCODED, true));
-  Keep(best, bench.BuildAlone("encoded, not sent", shape, v1::PAYLOAD_KIND_ENCODED));
-  Keep(best, bench.BuildAlone("reference, not sent", shape, v1::PAYLOAD_KIND_REFERENCE));
-  const Figures reference = bench.Ours("reference", shape, v1::PAYLOAD_KIND_REFERENCE);
-  Keep(best, bench.Raw("raw of reference's size", reference.message_bytes()));
-  Keep(best, reference);
-  Keep(best, bench.Trainer("decoded, trainer", shape, v1::PAYLOAD_KIND_DECODED, true));
+  if (bench.Wants("encoded")) {
+    const Figures encoded = bench.Ours("encoded", shape, v1::PAYLOAD_KIND_ENCODED);
+    Keep(best, bench.Raw("raw of encoded's size", encoded.message_bytes()));
+    Keep(best, encoded);
+    Keep(best, bench.Trainer("encoded, trainer, unverified", shape, v1::PAYLOAD_KIND_ENCODED, false));
+    Keep(best, bench.Trainer("encoded, trainer, verified", shape, v1::PAYLOAD_KIND_ENCODED, true));
+    Keep(best, bench.BuildAlone("encoded, not sent", shape, v1::PAYLOAD_KIND_ENCODED));
+  }
+  if (bench.Wants("reference")) {
+    Keep(best, bench.BuildAlone("reference, not sent", shape, v1::PAYLOAD_KIND_REFERENCE));
+    const Figures reference = bench.Ours("reference", shape, v1::PAYLOAD_KIND_REFERENCE);
+    Keep(best, bench.Raw("raw of reference's size", reference.message_bytes()));
+    Keep(best, reference);
+    Keep(best, bench.Trainer("reference, trainer", shape, v1::PAYLOAD_KIND_REFERENCE, false));
+  }
+  if (bench.Wants("decoded")) {
+    Keep(best, bench.Trainer("decoded, trainer", shape, v1::PAYLOAD_KIND_DECODED, true));
+  }
 }
 
 void PackedRound(const Bench& bench, const Shape& shape, Rows* best) {
@@ -213,16 +253,19 @@ void PackedRound(const Bench& bench, const Shape& shape, Rows* best) {
   Keep(best, bench.Trainer("packed decoded, trainer, verified", shape, v1::PAYLOAD_KIND_DECODED, true));
 }
 
-void DropFromPageCache(const Catalog& catalog) {
-  for (uint32_t i = 0; i < catalog.num_sources(); ++i) {
-    const absl::StatusOr<MappedSource> source = catalog.Source(i);
-    if (!source.ok()) continue;
-    const int fd = open(source->path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) continue;
-    fdatasync(fd);
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    close(fd);
-  }
+// Every row begins with files that are not in memory, and ends before it would meet a file's bytes again.
+void ColdRound(const Bench& bench, const Shape& shape, Rows* rows, nlohmann::json* report) {
+  double resident = 0;
+  const auto drop = [&] { resident = std::max(resident, DropFromPageCache(bench.catalog())); };
+  drop();
+  Keep(rows, bench.BuildAlone("cold, not sent", shape, v1::PAYLOAD_KIND_ENCODED, Reading::kColdAhead));
+  drop();
+  Keep(rows, bench.BuildAlone("cold, not sent, no read-ahead", shape, v1::PAYLOAD_KIND_ENCODED,
+                              Reading::kColdAsItComes));
+  drop();
+  Keep(rows, bench.Ours("cold", shape, v1::PAYLOAD_KIND_ENCODED, 0, bench.ColdBatches(shape)));
+  std::printf("%.1f %% of the files could not be dropped from the page cache\n", 100 * resident);
+  (*report)["cold_resident_share"] = resident;
 }
 
 nlohmann::json ToJson(const std::string& shape, const Figures& row) {
@@ -273,13 +316,13 @@ absl::StatusOr<Shape> ParseShape(const std::string& text) {
 absl::Status Run(const Flags& flags, const std::string& state, nlohmann::json* report) {
   if (flags.cold) {
     ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Start(flags, flags.catalog, state + "/cold"));
-    DropFromPageCache(bench->catalog());
     ASSIGN_OR_RETURN(const Shape shape, ParseShape(flags.shapes[0]));
     Rows rows;
-    Keep(&rows, bench->Ours("encoded, cold", shape, v1::PAYLOAD_KIND_ENCODED, 0));
+    ColdRound(*bench, shape, &rows, report);
     Print(absl::StrCat(flags.shapes[0], ", cold files"), rows, report);
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Start(flags, flags.catalog, state + "/main"));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench,
+                   Bench::Start(flags, flags.catalog, flags.state.empty() ? state + "/main" : flags.state));
   std::unique_ptr<Bench> packed;
   if (!flags.packed.empty()) {
     ASSIGN_OR_RETURN(packed, Bench::Start(flags, flags.packed, state + "/packed"));
@@ -292,7 +335,7 @@ absl::Status Run(const Flags& flags, const std::string& state, nlohmann::json* r
       if (packed != nullptr) PackedRound(*packed, shape, &best);
     }
     Print(text, best, report);
-    if (best["encoded"].bytes == 0)
+    if (bench->Wants("encoded") && best["encoded"].bytes == 0)
       return absl::InternalError("the ENCODED stream ended at once: see the log");
   }
   return absl::OkStatus();
@@ -327,13 +370,19 @@ int main(int argc, char** argv) {
   doppel::Flags flags;
   app.add_option("--catalog", flags.catalog, "An imported catalog")->required();
   app.add_option("--packed", flags.packed, "The same as raw pixels: `doppel pack --raw`");
+  app.add_option(
+      "--state", flags.state,
+      "A miner's state directory (of this catalog, not in use): streams its active generation with plan "
+      "`subspace` instead of `random`");
+  app.add_option("--only", flags.only, "Of encoded, reference, decoded");
   app.add_option("--shapes", flags.shapes, "Batches, PxK")->capture_default_str();
   app.add_option("--seconds", flags.seconds, "Of one measurement")->capture_default_str();
   app.add_option("--rounds", flags.rounds, "The best of so many counts")->capture_default_str();
   app.add_option("--borrow-bytes", flags.borrow_bytes, "Samples from this size on are not copied")
       ->capture_default_str();
   app.add_option("--part-bytes", flags.part_bytes, "Of one message")->capture_default_str();
-  app.add_flag("--cold", flags.cold, "First of all, once with the files dropped from the page cache");
+  app.add_flag("--cold", flags.cold,
+               "First of all, once with the files dropped from the page cache (with the first of --shapes)");
   app.add_option("--out", flags.out, "Write the results there as JSON");
   CLI11_PARSE(app, argc, argv);
   const absl::Status logging = doppel::SetupLogging("bench_stream", "warning", "text");

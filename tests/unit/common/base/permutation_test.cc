@@ -95,6 +95,31 @@ TEST(KeyedPermutationTest, NeighboursDoNotStayNeighbours) {
   EXPECT_NEAR(close, 20, 20);
 }
 
+TEST(KeyedPermutationTest, ARangeIsItsElements) {
+  for (const uint64_t n : {uint64_t{1}, uint64_t{2}, uint64_t{7}, uint64_t{1000}, uint64_t{101740},
+                           (uint64_t{1} << 40) + 1, ~uint64_t{0}}) {
+    const KeyedPermutation permutation(n, 11);
+    for (const uint64_t count : {0, 1, 7, 8, 9, 255, 256, 257, 600}) {
+      if (count > n) continue;
+      for (const uint64_t begin : {uint64_t{0}, n - count}) {
+        std::vector<uint64_t> range(count, 5);
+        permutation.Range(begin, count, range.data());
+        for (uint64_t j = 0; j < count; ++j) ASSERT_EQ(range[j], permutation(begin + j)) << n << " " << j;
+      }
+    }
+  }
+}
+
+TEST(KeyedPermutationTest, GathersFromAnywhereAlsoInPlace) {
+  const KeyedPermutation permutation(500, 4);
+  std::vector<uint64_t> in = {499, 3, 3, 0, 77, 250};
+  std::vector<uint64_t> out(in.size());
+  permutation.Gather(in.data(), in.size(), out.data());
+  for (size_t j = 0; j < in.size(); ++j) EXPECT_EQ(out[j], permutation(in[j]));
+  permutation.Gather(in.data(), in.size(), in.data());
+  EXPECT_EQ(in, out);
+}
+
 // A change of the order would silently change every batch that was ever named.
 TEST(KeyedPermutationTest, OrderIsPinned) {
   EXPECT_THAT(All(10, 42), testing::ElementsAre(6, 5, 7, 4, 3, 8, 1, 0, 9, 2));

@@ -6,6 +6,8 @@
 #include <set>
 #include <vector>
 
+#include "tests/support/fake_catalog.h"
+
 namespace doppel {
 namespace {
 
@@ -56,6 +58,26 @@ TEST(IdentitySampler, NoImagesGiveNothing) { EXPECT_TRUE(Take(2, 3, 9, 4, 0).emp
 TEST(IdentitySampler, SeedsAndIdentitiesHaveOrdersOfTheirOwn) {
   EXPECT_NE(Take(1, 50, 3, 0, 50), Take(2, 50, 3, 0, 50));
   EXPECT_NE(Take(1, 50, 3, 0, 50), Take(1, 50, 4, 0, 50));
+}
+
+TEST(IdentitySampler, AllAtOnceAreTheSameAndLeaveOutWhoHasNone) {
+  std::vector<uint32_t> counts;
+  for (uint32_t i = 0; i < 300; ++i) counts.push_back(i % 7 == 3 ? 0 : i);
+  const FakeCatalog catalog(counts);
+  for (const uint64_t epoch : {uint64_t{0}, uint64_t{41}, (uint64_t{1} << 40) + 3}) {
+    const IdentitySampler sampler(9, 5);
+    std::vector<uint64_t> identities, kept, one_by_one, all = {1};
+    for (uint64_t i = 300; i-- > 0;) identities.push_back(i);
+    for (const uint64_t identity : identities) {
+      const IdentitySamples samples = catalog.Samples(identity);
+      if (samples.count > 0) kept.push_back(identity);
+      sampler.Append(identity, epoch, samples, &one_by_one);
+    }
+    sampler.AppendAll(catalog, epoch, &identities, &all);
+    EXPECT_EQ(identities, kept);
+    EXPECT_EQ(all.front(), 1u);
+    EXPECT_EQ(std::vector<uint64_t>(all.begin() + 1, all.end()), one_by_one);
+  }
 }
 
 TEST(IdentitySampler, GreatEpochsDoNotOverflow) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "services/miner_server/similarity.h"
+#include "services/miner_server/stream_messages.h"
 #include "services/miner_server/wire_message.h"
 #include "tests/support/catalog_fixture.h"
 #include "tests/support/fake_generation.h"
@@ -50,6 +51,33 @@ PlannedBatch MakePlanned(const Catalog& catalog, uint32_t p, uint32_t k) {
   return planned;
 }
 
+// The same files under another name, and with numbers of every length.
+class LongPathCatalog : public FakeCatalog {
+ public:
+  LongPathCatalog(std::shared_ptr<const Catalog> files, std::string path)
+      : FakeCatalog(std::vector<uint32_t>(40, 2)), files_(std::move(files)), path_(std::move(path)) {}
+  SampleRecord Sample(uint64_t sample) const override {
+    const uint64_t size = Source(0)->bytes.size();
+    SampleRecord record;
+    record.identity = sample < 2 ? 0 : static_cast<uint32_t>(0xFFFFFFFF >> sample % 32);
+    record.crc32c = sample % 3 == 0 ? 0 : 77;
+    record.size = static_cast<uint32_t>(sample);
+    record.offset = (size - sample) >> sample % 20;
+    return record;
+  }
+  std::string SamplePath(uint64_t) const override { return path_; }
+  uint32_t num_sources() const override { return 1; }
+  absl::StatusOr<MappedSource> Source(uint32_t) const override {
+    MappedSource source = files_->Source(0).value();
+    source.path = path_;
+    return source;
+  }
+
+ private:
+  const std::shared_ptr<const Catalog> files_;
+  const std::string path_;
+};
+
 v1::Batch ParseStream(const grpc::ByteBuffer& part) {
   v1::StreamBatchesResponse response;
   EXPECT_TRUE(response.ParseFromString(BytesOf(part)));
@@ -66,6 +94,21 @@ TEST(VarintSizeTest, MatchesProtobufAtTheBorders) {
   EXPECT_EQ(VarintSize(UINT64_MAX), 10u);
 }
 
+TEST(WriteVarintAtOnceTest, WritesWhatTheLoopWrites) {
+  std::vector<uint64_t> values = {0, UINT64_MAX};
+  for (int bit = 0; bit < 64; ++bit) {
+    const uint64_t power = uint64_t{1} << bit;
+    values.insert(values.end(), {power - 1, power, power + 1, power | 0x123456789 % power});
+  }
+  for (const uint64_t value : values) {
+    char loop[16] = {}, at_once[16] = {};
+    const auto size = WriteVarint(value, loop) - loop;
+    ASSERT_EQ(WriteVarintAtOnce(value, at_once) - at_once, size) << value;
+    EXPECT_EQ(std::string(at_once, size), std::string(loop, size)) << value;
+    EXPECT_EQ(VarintSize(value), static_cast<size_t>(size)) << value;
+  }
+}
+
 grpc::Slice StaticSlice(const char* text) {
   return grpc::Slice(text, std::strlen(text), grpc::Slice::STATIC_SLICE);
 }
@@ -79,6 +122,20 @@ TEST(WireMessageTest, KeepsTheOrderOfCopiedAndBorrowed) {
   message.Borrow(StaticSlice("|"));
   message.AppendVarint(300);
   EXPECT_EQ(BytesOf(message.Finish()), "firstabBORROWED|\xac\x02");
+}
+
+TEST(WireMessageTest, FrontCanBeDropped) {
+  const auto pool = BufferPool::Create();
+  WireMessage copied(*pool, 8);
+  copied.Append("12345678");
+  copied.DropFront(3);
+  EXPECT_EQ(BytesOf(copied.Finish()), "45678");
+  WireMessage mixed(*pool, 8);
+  mixed.Append("1234");
+  mixed.Borrow(StaticSlice("|"));
+  mixed.Append("5");
+  mixed.DropFront(3);
+  EXPECT_EQ(BytesOf(mixed.Finish()), "4|5");
 }
 
 TEST(WireMessageTest, EmptyMessageHasNoBytes) {
@@ -318,6 +375,42 @@ TEST(BatchBuilderTest, MappedReferencesArePlacesInTheShard) {
   }
 }
 
+// Also where they are not written in one pass: cut into parts, or with a path that is too long for it.
+TEST(BatchBuilderTest, ReferencesAreByteForByteWhatProtobufWrites) {
+  for (const size_t folder_bytes : {1, 20, 90, 200}) {
+    testing::CatalogFixtureOptions fixture_options;
+    fixture_options.identities = 40;
+    const testing::CatalogFixture fixture(fixture_options);
+    const LongPathCatalog catalog(fixture.catalog(), std::string(folder_bytes, 'p'));
+    const v1::StreamSpec spec = MakeSpec(v1::PAYLOAD_KIND_REFERENCE, 40, 2);
+    const PlannedBatch planned = MakePlanned(catalog, 40, 2);
+    std::vector<std::string> samples[2];
+    for (const uint64_t part_bytes : {0, 700}) {
+      BuildOptions options;
+      options.part_bytes = part_bytes;
+      const WireBatch built = BuildBatch(catalog, nullptr, spec, planned, options).value();
+      EXPECT_EQ(built.samples, 80u);
+      uint64_t bytes_of_all = 0;
+      for (const grpc::ByteBuffer& part : built.parts) {
+        const std::string bytes = BytesOf(part);
+        bytes_of_all += bytes.size();
+        v1::StreamBatchesResponse response;
+        ASSERT_TRUE(response.ParseFromString(bytes));
+        ASSERT_EQ(response.SerializeAsString(), bytes);
+        for (const v1::Sample& sample : response.batch().samples()) {
+          samples[part_bytes > 0].push_back(sample.SerializeAsString());
+          EXPECT_EQ(sample.reference().path(), catalog.SamplePath(sample.sample()));
+          EXPECT_EQ(sample.reference().offset(), catalog.Sample(sample.sample()).offset);
+        }
+      }
+      EXPECT_EQ(bytes_of_all, built.bytes);
+      EXPECT_EQ(built.parts.size() > 1, part_bytes > 0);
+    }
+    EXPECT_EQ(samples[0].size(), 80u);
+    EXPECT_EQ(samples[0], samples[1]);
+  }
+}
+
 TEST(BatchBuilderTest, AugmentedPixelsFollowFromSeedCursorAndPosition) {
   testing::CatalogFixtureOptions fixture_options;
   fixture_options.identities = 4;
@@ -417,6 +510,33 @@ TEST(BatchBuilderTest, SampleThatIsNoImageIsNamedTheFirstInOrder) {
   const auto built = BuildBatch(catalog, nullptr, spec, MakePlanned(catalog, 20, 2), options);
   EXPECT_EQ(built.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(built.status().message()), HasSubstr("sample 0 "));
+}
+
+TEST(AheadPolicyTest, TwoLargeBatchesOrManySmallOnes) {
+  EXPECT_EQ(AheadPolicy::Forwarding(0).limit(), 2u);
+  EXPECT_EQ(AheadPolicy::Forwarding(3000000).limit(), 2u);
+  EXPECT_EQ(AheadPolicy::Forwarding(60000).limit(), 4u);
+  EXPECT_EQ(AheadPolicy::Forwarding(100).limit(), 8u);
+  EXPECT_EQ(AheadPolicy::Leasing().limit(), 2u);
+  EXPECT_EQ(AheadPolicy::Decoding(3).limit(), 4u);
+}
+
+TEST(AheadPolicyTest, SmallOnesAreStartedTogether) {
+  const AheadPolicy small = AheadPolicy::Forwarding(100);
+  EXPECT_EQ(small.ToStart(0, 100), 8u);
+  EXPECT_EQ(small.ToStart(4, 100), 4u);
+  EXPECT_EQ(small.ToStart(5, 100), 0u);
+  const AheadPolicy decoding = AheadPolicy::Decoding(7);
+  EXPECT_EQ(decoding.ToStart(7, 100), 1u);
+}
+
+TEST(AheadPolicyTest, NeverMoreThanAllowed) {
+  const AheadPolicy small = AheadPolicy::Forwarding(100);
+  EXPECT_EQ(small.ToStart(0, 0), 0u);
+  EXPECT_EQ(small.ToStart(0, 1), 1u);
+  EXPECT_EQ(small.ToStart(1, 1), 0u);
+  EXPECT_EQ(small.ToStart(1, 3), 2u);
+  EXPECT_EQ(small.ToStart(9, 3), 0u);
 }
 
 TEST(SimilarityTest, IsZeroWithoutGenerationOrRepresentations) {

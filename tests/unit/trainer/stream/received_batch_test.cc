@@ -84,6 +84,23 @@ TEST(ReceivedBatchFieldsTest, UnknownFieldsArePassedOver) {
   EXPECT_EQ(ToProto(ParseBatch(MessageOf(bytes), {0, 0, bytes.size()}).value()).samples_size(), 2);
 }
 
+TEST(ReceivedBatchFieldsTest, RoomIsForWhatTheHeaderSaysAndNeverForNonsense) {
+  v1::Batch batch = MakeTestBatch(5);
+  batch.set_identities_per_batch(1);
+  batch.set_samples_per_identity(static_cast<uint32_t>(batch.samples_size()));
+  batch.set_part_count(1);
+  EXPECT_EQ(FromProto(batch)->samples.capacity(), static_cast<size_t>(batch.samples_size()));
+  for (const uint32_t nonsense : {uint32_t{1000}, UINT32_MAX}) {
+    batch.set_identities_per_batch(nonsense);
+    batch.set_samples_per_identity(nonsense);
+    batch.set_part_count(nonsense);
+    EXPECT_LE(FromProto(batch)->samples.capacity(), size_t{1} << 16);
+    batch.set_part_index(nonsense);
+    EXPECT_LE(FromProto(batch)->samples.capacity(), batch.ByteSizeLong());
+    batch.clear_part_index();
+  }
+}
+
 TEST(ReceivedBatchFieldsTest, WholeSamplesAreViewsOfTheMessage) {
   const std::string bytes = MakeTestBatch(5).SerializeAsString();
   const MessageBytes message = MessageOf(bytes);

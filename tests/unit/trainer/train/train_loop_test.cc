@@ -19,7 +19,8 @@ class FakeSource : public TrainingBatchSource {
     if (!end.ok() && cursor_ >= end_at) return end;
     clock_.Advance(absl::Milliseconds(250));
     TrainingBatch batch;
-    batch.cursor = cursor_++;
+    batch.cursor = cursor_;
+    cursor_ += stride;
     batch.generation = 4;
     batch.epoch = batch.cursor / 10;
     batch.subspace = 2;
@@ -30,6 +31,7 @@ class FakeSource : public TrainingBatchSource {
 
   absl::Status end;
   uint64_t end_at = 0;
+  uint64_t stride = 1;
   std::vector<uint64_t> acknowledged;
 
  private:
@@ -71,6 +73,25 @@ class TrainLoopTest : public ::testing::Test {
   std::vector<std::string> events_;
   std::vector<StepRecord> records_;
 };
+
+TEST_F(TrainLoopTest, SharedPlansHaveGapsAndEveryCursorIsAcknowledged) {
+  FakeSource source(clock_, 7);
+  source.stride = 3;
+  options_.first_cursor = 5;
+  options_.steps = 2;
+  options_.accumulate = 2;
+  options_.every_cursor = false;
+  const TrainLoopResult result = Run(source).value();
+  EXPECT_EQ(result.next_cursor, 17U);
+  EXPECT_THAT(source.acknowledged, ElementsAre(7U, 10U, 13U, 16U));
+  EXPECT_THAT(events_, ElementsAre("step@7", "step@10", "step@13", "step@16", "save 2>17"));
+}
+
+TEST_F(TrainLoopTest, WithoutSharingAGapIsAnError) {
+  FakeSource source(clock_, 0);
+  source.stride = 2;
+  EXPECT_EQ(Run(source).status().code(), absl::StatusCode::kInternal);
+}
 
 TEST_F(TrainLoopTest, StepsThenSavesAtTheEnd) {
   FakeSource source(clock_, 0);
