@@ -24,6 +24,7 @@ struct BatchLimits {
   uint64_t part_bytes = uint64_t{2} << 20;
   uint64_t borrow_bytes = 4096;
   int decode_threads = 1;
+  uint64_t max_batch_bytes = uint64_t{1} << 30;  // DECODED: of pixels
 };
 
 // A validated request bound to one generation. Immutable: a stream takes a new one when it moves on.
