@@ -7,7 +7,7 @@ set -euo pipefail
 
 build=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates python3
-  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
   libfaiss-dev libopenblas0-pthread libopenblas-pthread-dev
   libtorch-dev libgflags-dev libgoogle-glog-dev
   libopencv-dev libdeflate-dev
@@ -15,7 +15,7 @@ build=(
   libarchive-dev libxxhash-dev libfreetype-dev libgtest-dev libgmock-dev
 )
 checks=(
-  clang clang-tidy clang-format libclang-rt-14-dev
+  clang clang-tidy clang-format libclang-rt-14-dev openssl
   python3-grpcio python3-protobuf python3-numpy python3-torch python3-pil python3-sklearn
 )
 glyphs=(

@@ -111,12 +111,19 @@ class Batches(torch.utils.data.IterableDataset):
     check_crc: compare every sample's CRC32C with the import's and fetch a batch that differs again. None: if a
       module in C is there (google_crc32c, crc32c).
     patience: seconds to go on trying when the server is away.
+    tls_ca, tls_cert, tls_key, tls_server_name, token_file: as the flags of doppel-trainer; read for each connection.
     """
 
     def __init__(self, address, plan="random", p=32, k=4, seed=0, cursor=0, payload="decoded", image=None,
                  generation=0, split="", max_batches=0, shard=None, prefetch=4, decode=decode_image, check_crc=None,
-                 patience=300.0, client_name="python"):
+                 patience=300.0, client_name="python", tls_ca=None, tls_cert=None, tls_key=None, tls_server_name=None,
+                 token_file=None):
         super().__init__()
+        if tls_ca is None and (tls_cert or tls_key or tls_server_name or token_file):
+            raise ValueError("tls_ca is not set: certificates and tokens travel over TLS only")
+        if bool(tls_cert) != bool(tls_key):
+            raise ValueError("tls_cert and tls_key: one goes with the other")
+        self.tls = dict(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name, token_file=token_file)
         if payload not in ("decoded", "encoded"):
             raise ValueError(f"payload {payload!r}: decoded or encoded")
         self.address, self.cursor, self.image, self.decode = address, cursor, image, decode
@@ -152,6 +159,22 @@ class Batches(torch.utils.data.IterableDataset):
                                "num_workers=0, or multiprocessing_context='spawn'")
         _process = os.getpid()
         return _Fetching(self).batches()
+
+
+def _connect(address, ca, cert, key, server_name, token_file):
+    def read(path):
+        return pathlib.Path(path).read_bytes() if path else None
+
+    options = [("grpc.max_receive_message_length", -1), ("grpc.keepalive_time_ms", 30000)]
+    if ca is None:
+        return grpc.insecure_channel(address, options=options)
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    credentials = grpc.ssl_channel_credentials(read(ca), read(key), read(cert))
+    if token_file:
+        token = grpc.access_token_call_credentials(read(token_file).decode().strip())
+        credentials = grpc.composite_channel_credentials(credentials, token)
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 class _Fetching:
@@ -242,7 +265,7 @@ class _Fetching:
             left = source.max_batches - self.received
             if left == 0:
                 return
-        with grpc.insecure_channel(source.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        with _connect(source.address, **source.tls) as channel:
             stub = self.services.BatchServiceStub(channel)
             requests = queue.SimpleQueue()
             requests.put(self.messages.StreamBatchesRequest(open=self._spec(self.next_cursor, left)))

@@ -31,13 +31,17 @@ def main():
                           ("-P", 32), ("-K", 4), ("--output", pathlib.Path("run"))):
         parser.add_argument(flag, type=type(default) if isinstance(default, (str, int)) else pathlib.Path, default=default)
     parser.add_argument("--image", type=int, nargs=3, default=(48, 48, 1), metavar=("HEIGHT", "WIDTH", "CHANNELS"))
+    tls = ("tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file")
+    for name in tls:
+        parser.add_argument("--" + name.replace("_", "-"), default=os.environ.get("DOPPEL_" + name.upper()))
     args = parser.parse_args()
     torch.manual_seed(0)
     net = make_net(args.image[2], 64)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     args.output.mkdir(parents=True, exist_ok=True)
     checkpoint, step = args.output / "checkpoint.pt", 0
-    batches = Batches(args.server, args.plan, args.P, args.K, image=tuple(args.image))
+    batches = Batches(args.server, args.plan, args.P, args.K, image=tuple(args.image),
+                      **{name: getattr(args, name) for name in tls})
     if checkpoint.exists():
         step = (state := torch.load(checkpoint))["step"]
         net.load_state_dict(state["net"]), optimizer.load_state_dict(state["optimizer"])

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/net/client_security.h"
 #include "services/ctl/catalog_commands.h"
 #include "services/ctl/console.h"
 #include "services/ctl/interrupt.h"
@@ -25,6 +26,7 @@ constexpr double kDefaultTimeoutSeconds = 30;
 struct Flags {
   OutputFormat output = OutputFormat::kTable;
   std::string server;
+  ClientSecurity security;
   double timeout_seconds = kDefaultTimeoutSeconds;
   bool dry_run = false;
   ImportOptions import;
@@ -67,7 +69,13 @@ class CommandLine {
     }
     const Console console{environment_.out, environment_.err, flags_.output, environment_.colour,
                           environment_.quiet};
-    const absl::Status status = run_(console);
+    absl::Status status = CheckClientSecurity(flags_.security);
+    if (flags_.security.enabled()) {
+      environment_.connect = [this](const std::string& address, absl::Duration deadline) {
+        return MakeSecuredMiningClient(address, deadline, flags_.security);
+      };
+    }
+    if (status.ok()) status = run_(console);
     if (!status.ok()) environment_.err << "doppel " << name_ << ": " << status.message() << "\n";
     return ExitCode(status);
   }
@@ -104,6 +112,7 @@ class CommandLine {
     command->add_option("--server", flags_.server, "The miner's address")
         ->envname("DOPPEL_SERVER")
         ->option_text("ADDRESS [" + environment_.default_server + "]");
+    AddClientSecurityFlags(*command, &flags_.security);
     command->add_option("--timeout", flags_.timeout_seconds, "Seconds that the miner may take to answer")
         ->check(CLI::PositiveNumber)
         ->option_text("SECONDS [30]");
@@ -123,7 +132,7 @@ class CommandLine {
   void AddStatus();
   void AddReport();
 
-  const CommandLineEnvironment& environment_;
+  CommandLineEnvironment environment_;
   CLI::App app_{"Catalogs, subspaces and generations of look-alike identities."};
   Flags flags_;
   std::string name_;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/mining.grpc.pb.h"
 #include "services/ctl/mining_client.h"
 
@@ -12,8 +13,10 @@ namespace {
 
 class GrpcMiningClient : public MiningClient {
  public:
-  GrpcMiningClient(const std::string& address, absl::Duration deadline)
-      : address_(address), deadline_(deadline), stub_(v1::MiningService::NewStub(MakeChannel(address))) {}
+  GrpcMiningClient(const std::string& address, absl::Duration deadline, const ClientSecurity& security)
+      : address_(address),
+        deadline_(deadline),
+        stub_(v1::MiningService::NewStub(MakeChannel(address, security, Arguments()))) {}
 
   const std::string& address() const override { return address_; }
 
@@ -72,13 +75,13 @@ class GrpcMiningClient : public MiningClient {
   }
 
  private:
-  static std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  static grpc::ChannelArguments Arguments() {
     grpc::ChannelArguments arguments;
     // A generation of thousands of subspaces is larger than gRPC's 4 MiB.
     arguments.SetMaxReceiveMessageSize(256 << 20);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+    return arguments;
   }
 
   template <typename Request, typename Response>
@@ -107,6 +110,10 @@ class GrpcMiningClient : public MiningClient {
       case grpc::StatusCode::UNIMPLEMENTED:
         return absl::UnimplementedError(absl::StrCat(
             "what listens at ", address_, " is not a miner of this version (", text, "): check --server"));
+      case grpc::StatusCode::UNAUTHENTICATED:
+      case grpc::StatusCode::PERMISSION_DENIED:
+        return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                            absl::StrCat("the miner at ", address_, " does not let us: ", text));
       default:
         return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                             absl::StrCat("the miner at ", address_, ": ", text));
@@ -121,7 +128,12 @@ class GrpcMiningClient : public MiningClient {
 }  // namespace
 
 std::unique_ptr<MiningClient> MakeGrpcMiningClient(const std::string& address, absl::Duration deadline) {
-  return std::make_unique<GrpcMiningClient>(address, deadline);
+  return MakeSecuredMiningClient(address, deadline, {});
+}
+
+std::unique_ptr<MiningClient> MakeSecuredMiningClient(const std::string& address, absl::Duration deadline,
+                                                      const ClientSecurity& security) {
+  return std::make_unique<GrpcMiningClient>(address, deadline, security);
 }
 
 }  // namespace doppel

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/mining.pb.h"
 
 namespace doppel {
@@ -31,5 +32,7 @@ class MiningClient {
 
 // `deadline`: of each call (of WaitOperation: beyond its timeout).
 std::unique_ptr<MiningClient> MakeGrpcMiningClient(const std::string& address, absl::Duration deadline);
+std::unique_ptr<MiningClient> MakeSecuredMiningClient(const std::string& address, absl::Duration deadline,
+                                                      const ClientSecurity& security);
 
 }  // namespace doppel

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "common/net/client_credentials.h"
 #include "doppel/v1/embedding.grpc.pb.h"
 #include "services/embedder/lease_service.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 class GrpcLeaseService : public LeaseService {
  public:
-  GrpcLeaseService(const std::string& address, absl::Duration timeout)
+  GrpcLeaseService(const std::string& address, absl::Duration timeout, const ClientSecurity& security)
       : timeout_(absl::ToChronoMilliseconds(timeout)), address_(address) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
@@ -19,8 +20,7 @@ class GrpcLeaseService : public LeaseService {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::EmbeddingService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, std::move(arguments)));
   }
 
   absl::StatusOr<v1::LeaseRangeResponse> Lease(const v1::LeaseRangeRequest& request) override {
@@ -55,8 +55,9 @@ class GrpcLeaseService : public LeaseService {
 
 }  // namespace
 
-std::unique_ptr<LeaseService> MakeGrpcLeaseService(const std::string& address, absl::Duration timeout) {
-  return std::make_unique<GrpcLeaseService>(address, timeout);
+std::unique_ptr<LeaseService> MakeGrpcLeaseService(const std::string& address, absl::Duration timeout,
+                                                   const ClientSecurity& security) {
+  return std::make_unique<GrpcLeaseService>(address, timeout, security);
 }
 
 }  // namespace doppel

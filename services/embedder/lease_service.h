@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/embedding.pb.h"
 
 namespace doppel {
@@ -22,6 +23,7 @@ class LeaseService {
 // Over gRPC; connects when first used, and again whenever the miner comes back. Each call fails with
 // DEADLINE_EXCEEDED after `timeout`.
 std::unique_ptr<LeaseService> MakeGrpcLeaseService(const std::string& address,
-                                                   absl::Duration timeout = absl::Seconds(20));
+                                                   absl::Duration timeout = absl::Seconds(20),
+                                                   const ClientSecurity& security = {});
 
 }  // namespace doppel

@@ -14,6 +14,7 @@
 #include "common/base/process_environment.h"
 #include "common/catalog/catalog.h"
 #include "common/model/embedding_model.h"
+#include "common/net/client_credentials.h"
 #include "services/embedder/embed_worker.h"
 #include "services/embedder/lease_service.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 struct Flags {
   std::string miner;
+  doppel::ClientSecurity security;
   std::string device = "auto";
   int threads = 2;
   int batch_size = 192;
@@ -74,7 +76,7 @@ int Run(const Flags& flags) {
     if (getppid() != parent) return 0;
   }
 
-  auto service = doppel::MakeGrpcLeaseService(flags.miner);
+  auto service = doppel::MakeGrpcLeaseService(flags.miner, absl::Seconds(20), flags.security);
   doppel::EmbedWorkerOptions options;
   options.name = flags.name.empty() ? DefaultName() : flags.name;
   options.threads = flags.threads;
@@ -111,6 +113,7 @@ int main(int argc, char** argv) {
   app.add_option("--miner", flags.miner, "address of the miner, host:port")
       ->required()
       ->envname("DOPPEL_EMBEDDER_MINER");
+  doppel::AddClientSecurityFlags(app, &flags.security);
   app.add_option("--device", flags.device, "auto, cpu or cuda:N")
       ->capture_default_str()
       ->envname("DOPPEL_EMBEDDER_DEVICE");
@@ -139,6 +142,11 @@ int main(int argc, char** argv) {
   const absl::Status logging = doppel::SetupLogging("doppel-embedder", flags.log_level, flags.log_format);
   if (!logging.ok()) {
     std::fprintf(stderr, "doppel-embedder: %s\n", std::string(logging.message()).c_str());
+    return 2;
+  }
+  const absl::Status security = doppel::CheckClientSecurity(flags.security);
+  if (!security.ok()) {
+    std::fprintf(stderr, "doppel-embedder: %s\n", std::string(security.message()).c_str());
     return 2;
   }
   return Run(flags);

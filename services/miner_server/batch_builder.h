@@ -35,8 +35,9 @@ struct BuildOptions {
 // Plain protobuf bytes, ready to send.
 struct WireBatch {
   std::vector<grpc::ByteBuffer> parts;
-  uint64_t bytes = 0;    // of all parts
-  uint64_t samples = 0;  // P * K
+  uint64_t bytes = 0;          // of all parts
+  uint64_t samples = 0;        // P * K
+  std::shared_ptr<void> hold;  // counts it in a memory budget, if any
 };
 
 // Lays batches out as bytes. What is sent as it lies in the catalog goes into the message with one copy, or

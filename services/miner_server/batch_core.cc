@@ -15,7 +15,6 @@ namespace doppel {
 namespace {
 
 constexpr uint32_t kMaxImageSide = 8192;
-constexpr uint64_t kMaxBatchPixels = uint64_t{1} << 30;
 constexpr size_t kCachedPlans = 8;
 // Once reading has waited for a disk, what comes next is read ahead for so long, and so far.
 constexpr absl::Duration kColdFor = absl::Seconds(2);
@@ -117,9 +116,10 @@ absl::StatusOr<v1::ImageShape> BatchCore::CompleteShape(const v1::StreamSpec& sp
   }
   const uint64_t pixels = uint64_t{spec.plan().identities_per_batch()} * spec.plan().samples_per_identity() *
                           shape.height() * shape.width() * shape.channels();
-  if (pixels > kMaxBatchPixels) {
-    return Invalid("image", absl::StrCat("a batch of ", pixels, " bytes of pixels is more than ",
-                                         kMaxBatchPixels, ": ask for smaller batches or images"));
+  if (pixels > limits_.max_batch_bytes) {
+    return Invalid("image", absl::StrCat("a batch of ", pixels,
+                                         " bytes of pixels is more than this server's max_batch_bytes = ",
+                                         limits_.max_batch_bytes, ": ask for smaller batches or images"));
   }
   return shape;
 }

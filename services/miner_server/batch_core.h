@@ -26,6 +26,7 @@ struct BatchLimits {
   int decode_threads = 1;
   // Whether files that are not in memory are read ahead, in the order of their offsets.
   bool read_ahead = true;
+  uint64_t max_batch_bytes = uint64_t{1} << 30;  // DECODED: of pixels
 };
 
 // A validated request bound to one generation. Immutable: a stream takes a new one when it moves on.

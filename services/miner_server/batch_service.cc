@@ -19,7 +19,7 @@ absl::StatusOr<WireBatch> BuildOne(BatchCore& core, const v1::StreamSpec& spec) 
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* BatchServiceImpl::StreamBatches(
     grpc::CallbackServerContext* context) {
-  return StreamReactor::Start(environment_, context->peer());
+  return StreamReactor::Start(environment_, context->peer(), environment_.client_of(*context));
 }
 
 grpc::ServerUnaryReactor* BatchServiceImpl::GetBatch(grpc::CallbackServerContext* context,

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/base/executor.h"
@@ -24,6 +25,8 @@ struct ControlEnvironment {
   const ServerMetrics* metrics = nullptr;
   std::string incarnation;
   absl::Time started;
+  std::vector<std::string> model_roots;  // see MinerServerOptions
+  double max_wait_seconds = 24 * 3600;
 };
 
 // Adaptors without logic: convert, forward to the miner, convert the status. WaitOperation holds no thread:

@@ -24,7 +24,11 @@ class HttpEndpointImpl final : public HttpEndpoint {
     server_.set_keep_alive_max_count(16);
     server_.set_keep_alive_timeout(2);
     server_.set_payload_max_length(4096);
-    server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
+    server_.Get("/metrics", [this](const httplib::Request& request, httplib::Response& response) {
+      if (routes_.metrics_for && !routes_.metrics_for(request.remote_addr)) {
+        response.status = 403;
+        return response.set_content("metrics are for this machine alone: see open_metrics\n", "text/plain");
+      }
       response.set_content(routes_.metrics(), "text/plain; version=0.0.4; charset=utf-8");
     });
     server_.Get("/livez", [](const httplib::Request&, httplib::Response& response) {

@@ -14,6 +14,8 @@ class HttpEndpoint {
   struct Routes {
     std::function<std::string()> metrics;
     std::function<bool()> ready;
+    // Whether this address may read the metrics. Empty: all may.
+    std::function<bool(const std::string& address)> metrics_for;
   };
   // port 0 picks a free one.
   static absl::StatusOr<std::unique_ptr<HttpEndpoint>> Start(const std::string& host, int port,

@@ -56,8 +56,12 @@ void AddFlags(CLI::App& command, Flags& flags) {
   const auto* descriptor = v1::MinerConfig::descriptor();
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const std::string name = descriptor->field(i)->name();
-    command.add_option(absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}})), flags.fields[name],
-                       MinerConfigHelp(name));
+    const std::string flag = absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}}));
+    if (descriptor->field(i)->type() == google::protobuf::FieldDescriptor::TYPE_BOOL) {
+      command.add_flag(flag, flags.fields[name], MinerConfigHelp(name));
+    } else {
+      command.add_option(flag, flags.fields[name], MinerConfigHelp(name));
+    }
   }
 }
 
@@ -91,6 +95,27 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   return std::shared_ptr<Miner>(std::move(miner));
 }
 
+ServerLimits Limits(const v1::MinerConfig& config) {
+  ServerLimits limits;
+  limits.max_request_bytes = config.max_request_bytes();
+  limits.max_streams = config.max_streams();
+  limits.max_streams_per_client = config.max_streams_per_client();
+  limits.max_streams_per_connection = config.max_streams_per_connection();
+  limits.max_batch_bytes = config.max_batch_bytes();
+  limits.queued_batch_bytes = config.queued_batch_bytes();
+  limits.max_wait_seconds = config.max_wait_seconds();
+  limits.max_metadata_bytes = config.max_metadata_bytes();
+  limits.transport_memory_bytes = config.transport_memory_bytes();
+  limits.max_connection_age_seconds = config.max_connection_age_seconds();
+  limits.max_connection_grace_seconds = config.max_connection_grace_seconds();
+  limits.keepalive_seconds = config.keepalive_seconds();
+  limits.keepalive_timeout_seconds = config.keepalive_timeout_seconds();
+  limits.min_ping_interval_seconds = config.min_ping_interval_seconds();
+  limits.control_rpcs_per_second = config.control_rpcs_per_second();
+  limits.control_rpc_burst = config.control_rpc_burst();
+  return limits;
+}
+
 MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   MinerServerOptions options;
   options.listen = config.listen();
@@ -100,8 +125,41 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.part_bytes = config.part_bytes();
   options.http_port = config.http_port();
   options.work_groups = config.state() + "/work_groups";
+  options.limits = Limits(config);
+  options.tls.cert = config.tls_cert();
+  options.tls.key = config.tls_key();
+  options.tls.client_ca = config.tls_client_ca();
+  options.tls.require_client_certificate = config.require_client_certificate();
+  options.tls.reload_seconds = config.tls_reload_seconds();
+  options.access_file = config.access_file();
+  options.insecure_listen_anywhere = config.insecure_listen_anywhere();
+  options.audit.path = config.audit_log();
+  options.audit.max_bytes = config.audit_log_bytes();
+  options.audit.files = config.audit_log_files();
+  options.open_metrics = config.open_metrics();
+  options.model_roots.assign(config.model_roots().begin(), config.model_roots().end());
   return options;
 }
+
+// A directory that nobody else may enter, for the socket that embedders of this process come in by: they
+// share neither certificate nor token. Removed with the object.
+class PrivateDirectory {
+ public:
+  static absl::StatusOr<std::unique_ptr<PrivateDirectory>> Make() {
+    char path[] = "/tmp/doppel-miner.XXXXXX";
+    if (mkdtemp(path) == nullptr) return absl::UnavailableError("cannot make a directory in /tmp");
+    return std::unique_ptr<PrivateDirectory>(new PrivateDirectory(path));
+  }
+  ~PrivateDirectory() {
+    const absl::Status status = PosixFileSystem().RemoveRecursively(path_);
+    if (!status.ok()) DOPPEL_LOG(kWarning, status.message());
+  }
+  std::string socket() const { return path_ + "/miner.sock"; }
+
+ private:
+  explicit PrivateDirectory(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
 
 // How children on this machine reach an address that may stand for all interfaces.
 std::string LocalAddress(const std::string& address) {
@@ -172,10 +230,16 @@ absl::Status Serve(const v1::MinerConfig& config, const Flags& flags) {
 
   DOPPEL_LOG(kInfo, "BLAS: ", openblas_get_config());
   ASSIGN_OR_RETURN(const std::shared_ptr<Miner> miner, OpenMiner(config));
-  ASSIGN_OR_RETURN(const std::unique_ptr<MinerServer> server,
-                   MinerServer::Start(miner, ServerOptions(config)));
+  MinerServerOptions options = ServerOptions(config);
+  std::unique_ptr<PrivateDirectory> directory;
+  if (options.tls.enabled() && config.embedders() > 0) {
+    ASSIGN_OR_RETURN(directory, PrivateDirectory::Make());
+    options.local_socket = directory->socket();
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<MinerServer> server, MinerServer::Start(miner, options));
   ASSIGN_OR_RETURN(std::unique_ptr<EmbedderSupervisor> embedders,
-                   StartEmbedders(config, flags, server->address()));
+                   StartEmbedders(config, flags,
+                                  directory == nullptr ? server->address() : "unix:" + options.local_socket));
 
   if (server->http_port() > 0) std::printf("metrics on http port %d\n", server->http_port());
   std::printf("serving on %s\n", server->address().c_str());
@@ -207,9 +271,15 @@ int Main(int argc, char** argv) {
   serve->footer(
       "Examples:\n"
       "  doppel-miner serve --catalog faces.catalog --state faces.state\n"
-      "  doppel-miner serve --catalog faces.catalog --state faces.state --listen 0.0.0.0:50051 --http-port "
+      "  doppel-miner serve --catalog faces.catalog --state faces.state --listen 127.0.0.1:50052 --http-port "
       "9090\n"
       "  doppel-miner serve --config /etc/doppel/miner.yaml --embedders 0\n\n"
+      "Without TLS it listens on loopback addresses only. For a test with TLS, roles and an audit log:\n"
+      "  deploy/make-certs.sh pki       # a CA, a server, a client for each role, pki/access\n"
+      "  doppel-miner serve --catalog faces.catalog --state faces.state --listen 0.0.0.0:50051 \\\n"
+      "    --tls-cert pki/server.pem --tls-key pki/server.key --tls-client-ca pki/ca.pem \\\n"
+      "    --access-file pki/access --audit-log audit.jsonl\n"
+      "  doppel status --tls-ca pki/ca.pem --tls-cert pki/viewer.pem --tls-key pki/viewer.key\n\n"
       "Every flag is also a key of the YAML file and an environment variable DOPPEL_MINER_<NAME>.\n"
       "A flag goes before the environment, that before the file, and the file before the default.");
   try {

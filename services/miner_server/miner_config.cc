@@ -2,9 +2,14 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "services/miner_server/server_limits.h"
+#include "services/security/audit_log.h"
+#include "services/security/server_tls.h"
 
 namespace doppel {
 namespace {
@@ -16,6 +21,60 @@ absl::Status InvalidSetting(absl::string_view key, absl::string_view what) {
 absl::Status CheckRange(absl::string_view key, double value, double low, double high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return InvalidSetting(key, absl::StrCat(value, " is not within ", low, " … ", high));
+}
+
+void SetDefaultLimits(v1::MinerConfig* config) {
+  const ServerLimits limits;
+  config->set_max_request_bytes(limits.max_request_bytes);
+  config->set_max_streams(limits.max_streams);
+  config->set_max_streams_per_client(limits.max_streams_per_client);
+  config->set_max_streams_per_connection(limits.max_streams_per_connection);
+  config->set_max_batch_bytes(limits.max_batch_bytes);
+  config->set_queued_batch_bytes(limits.queued_batch_bytes);
+  config->set_max_wait_seconds(limits.max_wait_seconds);
+  config->set_max_metadata_bytes(limits.max_metadata_bytes);
+  config->set_transport_memory_bytes(limits.transport_memory_bytes);
+  config->set_max_connection_age_seconds(limits.max_connection_age_seconds);
+  config->set_max_connection_grace_seconds(limits.max_connection_grace_seconds);
+  config->set_keepalive_seconds(limits.keepalive_seconds);
+  config->set_keepalive_timeout_seconds(limits.keepalive_timeout_seconds);
+  config->set_min_ping_interval_seconds(limits.min_ping_interval_seconds);
+  config->set_control_rpcs_per_second(limits.control_rpcs_per_second);
+  config->set_control_rpc_burst(limits.control_rpc_burst);
+  const AuditLogOptions audit;
+  config->set_audit_log_bytes(audit.max_bytes);
+  config->set_audit_log_files(audit.files);
+  config->set_tls_reload_seconds(ServerTls().reload_seconds);
+}
+
+absl::Status CheckSecurity(const v1::MinerConfig& config) {
+  if (config.tls_cert().empty() != config.tls_key().empty()) {
+    return InvalidSetting(config.tls_cert().empty() ? "tls_cert" : "tls_key",
+                          "is not set: certificate and key go together");
+  }
+  const bool tls = !config.tls_cert().empty();
+  if (tls && config.access_file().empty()) {
+    return InvalidSetting("access_file", "is not set: with TLS nobody is let in who is not named in it");
+  }
+  if (tls && config.insecure_listen_anywhere()) {
+    return InvalidSetting("insecure_listen_anywhere", "goes without TLS alone: leave it out");
+  }
+  for (const auto& [key, value] :
+       {std::pair<const char*, bool>{"tls_client_ca", !config.tls_client_ca().empty()},
+        {"access_file", !config.access_file().empty()},
+        {"require_client_certificate", config.require_client_certificate()}}) {
+    if (!tls && value) return InvalidSetting(key, "needs TLS: set tls_cert and tls_key as well");
+  }
+  if (config.require_client_certificate() && config.tls_client_ca().empty()) {
+    return InvalidSetting("tls_client_ca",
+                          "is not set: require_client_certificate needs to know who signs them");
+  }
+  for (const std::string& root : config.model_roots()) {
+    if (root.empty() || root.front() != '/') {
+      return InvalidSetting("model_roots", absl::StrCat("\"", root, "\" is not an absolute path"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -36,6 +95,7 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_http_port(-1);
   config.set_log_level("info");
   config.set_log_format("text");
+  SetDefaultLimits(&config);
   return config;
 }
 
@@ -63,11 +123,30 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"lease_identities", double(config.lease_identities()), 1, 1 << 24},
         Range{"lease_seconds", config.lease_seconds(), 0.1, 86400},
         Range{"max_batch_samples", double(config.max_batch_samples()), 1, 1 << 24},
+        Range{"audit_log_bytes", double(config.audit_log_bytes()), 0, 1e15},
+        Range{"audit_log_files", double(config.audit_log_files()), 0, 1000},
+        Range{"tls_reload_seconds", double(config.tls_reload_seconds()), 1, 86400},
+        Range{"max_request_bytes", double(config.max_request_bytes()), 1024, double(INT32_MAX)},
+        Range{"max_streams", double(config.max_streams()), 0, 1 << 24},
+        Range{"max_streams_per_client", double(config.max_streams_per_client()), 0, 1 << 24},
+        Range{"max_streams_per_connection", double(config.max_streams_per_connection()), 1, 1 << 20},
+        Range{"max_batch_bytes", double(config.max_batch_bytes()), 1, 1e12},
+        Range{"queued_batch_bytes", double(config.queued_batch_bytes()), 0, 1e15},
+        Range{"max_wait_seconds", config.max_wait_seconds(), 0, 7 * 86400},
+        Range{"max_metadata_bytes", double(config.max_metadata_bytes()), 1024, 8192},
+        Range{"transport_memory_bytes", double(config.transport_memory_bytes()), 0, 1e15},
+        Range{"max_connection_age_seconds", config.max_connection_age_seconds(), 0, 2e6},
+        Range{"max_connection_grace_seconds", config.max_connection_grace_seconds(), 0, 2e6},
+        Range{"keepalive_seconds", config.keepalive_seconds(), 1, 2e6},
+        Range{"keepalive_timeout_seconds", config.keepalive_timeout_seconds(), 1, 2e6},
+        Range{"min_ping_interval_seconds", config.min_ping_interval_seconds(), 0, 2e6},
+        Range{"control_rpcs_per_second", config.control_rpcs_per_second(), 0, 1e6},
+        Range{"control_rpc_burst", double(config.control_rpc_burst()), 1, 1e6},
         Range{"http_port", double(config.http_port()), -1, 65535}}) {
     absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
   }
-  return absl::OkStatus();
+  return CheckSecurity(config);
 }
 
 std::string MinerConfigHelp(const std::string& field) {
@@ -90,6 +169,34 @@ std::string MinerConfigHelp(const std::string& field) {
       {"http_port", "port of /metrics, /livez and /readyz; 0 picks a free one, -1: none"},
       {"log_level", "debug, info, warning or error"},
       {"log_format", "text or json"},
+      {"tls_cert", "PEM file of the server's certificate: turns TLS on"},
+      {"tls_key", "PEM file of its key"},
+      {"tls_client_ca", "PEM file of who signs clients' certificates"},
+      {"require_client_certificate", "refuse the handshake without a client certificate, even for health"},
+      {"access_file", "file that says who may do what; needed with TLS"},
+      {"insecure_listen_anywhere", "plain text beyond loopback: whoever reaches the port may do everything"},
+      {"audit_log", "file for a JSON line of each control RPC and each refusal"},
+      {"audit_log_bytes", "size at which it is rotated; 0: never"},
+      {"audit_log_files", "rotated files that are kept"},
+      {"tls_reload_seconds", "seconds between looks at the certificates"},
+      {"open_metrics", "with TLS: /metrics to any address, not to loopback alone"},
+      {"model_roots", "directories that models must lie in, separated by commas; empty: anywhere"},
+      {"max_request_bytes", "largest message from a client"},
+      {"max_streams", "open streams in total; 0: any number"},
+      {"max_streams_per_client", "open streams of one caller; 0: any number"},
+      {"max_streams_per_connection", "calls at once on one connection"},
+      {"max_batch_bytes", "largest P * K * height * width * channels of a decoded batch"},
+      {"queued_batch_bytes", "bytes of unsent batches beyond which none is built ahead; 0: any number"},
+      {"max_wait_seconds", "longest timeout of WaitOperation"},
+      {"max_metadata_bytes", "largest headers of a call; above 8192 this gRPC may abort"},
+      {"transport_memory_bytes", "gRPC's buffers over all connections; 0: any size"},
+      {"max_connection_age_seconds", "age at which a connection is asked to go; 0: never"},
+      {"max_connection_grace_seconds", "time that its calls then have left"},
+      {"keepalive_seconds", "silence after which a client is pinged"},
+      {"keepalive_timeout_seconds", "time that it has to answer"},
+      {"min_ping_interval_seconds", "a client that pings more often is cut off"},
+      {"control_rpcs_per_second", "control RPCs of one caller, in the long run; 0: any number"},
+      {"control_rpc_burst", "control RPCs of one caller at once"},
   };
   const auto found = kHelp->find(field);
   return found == kHelp->end() ? "" : found->second;

@@ -22,19 +22,17 @@
 #include "services/miner_server/batch_service.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/http_endpoint.h"
+#include "services/miner_server/memory_budget.h"
 #include "services/miner_server/server_metrics.h"
+#include "services/miner_server/server_security.h"
 #include "services/miner_server/stream_registry.h"
 #include "services/miner_server/work_groups.h"
+#include "services/security/server_transport.h"
 
 namespace doppel {
 namespace {
 
 constexpr int kControlThreads = 2;
-constexpr int kMaxStreamsPerConnection = 1024;
-// Commits of embedders are the largest requests: a lease of vectors.
-constexpr int kMaxRequestBytes = 256 << 20;
-constexpr const char* kServices[] = {"doppel.v1.BatchService", "doppel.v1.MiningService",
-                                     "doppel.v1.EmbeddingService"};
 
 std::string RandomIncarnation() {
   std::random_device device;
@@ -48,6 +46,7 @@ BatchLimits LimitsOf(const MinerServerOptions& options) {
   limits.part_bytes = options.part_bytes;
   limits.borrow_bytes = options.borrow_bytes;
   limits.decode_threads = options.batch_threads;
+  limits.max_batch_bytes = options.limits.max_batch_bytes;
   return limits;
 }
 
@@ -60,18 +59,7 @@ void EnableHealthAndReflection() {
   });
 }
 
-void ConfigureTransport(grpc::ServerBuilder& builder) {
-  // A second server on the same port must fail, not take a share of the connections.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
-  // Finds peers that went away without a word; and lets clients ask every 10 s.
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
-  builder.SetMaxSendMessageSize(-1);
+void ConfigureThreads(grpc::ServerBuilder& builder) {
   // Only reflection is on the synchronous API.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
@@ -99,13 +87,18 @@ class MinerServerImpl final : public MinerServer {
         incarnation_(RandomIncarnation()),
         miner_(std::move(miner)),
         metrics_(metrics_registry_),
+        queued_(options_.limits.queued_batch_bytes),
+        streams_({options_.limits.max_streams, options_.limits.max_streams_per_client}),
         core_(miner_, LimitsOf(options_)),
         batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         decode_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         control_executor_(MakeThreadPool(kControlThreads)),
         work_groups_(PosixFileSystem(), options_.work_groups, control_executor_.get()),
         batches_({&core_, batch_executor_.get(), decode_executor_.get(), &work_groups_, &streams_, &metrics_,
-                  incarnation_}),
+                  incarnation_, &queued_,
+                  [this](const grpc::ServerContextBase& context) {
+                    return ClientOf(context, security_->gate());
+                  }}),
         mining_(Control()),
         embedding_(Control()) {}
 
@@ -115,9 +108,10 @@ class MinerServerImpl final : public MinerServer {
     ASSIGN_OR_RETURN(const std::string host, HostOf(options_.listen));
     EnableHealthAndReflection();
     grpc::ServerBuilder builder;
-    ConfigureTransport(builder);
+    ASSIGN_OR_RETURN(security_, ServerSecurity::Open(options_));
+    ConfigureThreads(builder);
     int port = 0;
-    builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+    security_->Configure(options_, builder, &port);
     builder.RegisterService(&batches_);
     builder.RegisterService(&mining_);
     builder.RegisterService(&embedding_);
@@ -132,6 +126,9 @@ class MinerServerImpl final : public MinerServer {
     if (options_.http_port >= 0) {
       HttpEndpoint::Routes routes;
       routes.metrics = [this] { return ExposeMetrics(); };
+      routes.metrics_for = [this](const std::string& address) {
+        return !options_.tls.enabled() || options_.open_metrics || address == "127.0.0.1" || address == "::1";
+      };
       routes.ready = [this] { return !streams_.draining(); };
       ASSIGN_OR_RETURN(http_,
                        HttpEndpoint::Start(WithoutBrackets(host), options_.http_port, std::move(routes)));
@@ -169,13 +166,20 @@ class MinerServerImpl final : public MinerServer {
 
  private:
   ControlEnvironment Control() {
-    return {miner_, control_executor_.get(), &streams_, &metrics_, incarnation_, absl::Now()};
+    return {miner_,
+            control_executor_.get(),
+            &streams_,
+            &metrics_,
+            incarnation_,
+            absl::Now(),
+            options_.model_roots,
+            options_.limits.max_wait_seconds};
   }
 
   void SetServing(bool serving) {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     if (health == nullptr) return;
-    for (const char* service : kServices) health->SetServingStatus(service, serving);
+    for (const char* service : kMinerServices) health->SetServingStatus(service, serving);
     health->SetServingStatus("", serving);
   }
 
@@ -190,6 +194,7 @@ class MinerServerImpl final : public MinerServer {
   const std::shared_ptr<Miner> miner_;
   MetricsRegistry metrics_registry_;
   ServerMetrics metrics_;
+  MemoryBudget queued_;
   StreamRegistry streams_;
   BatchCore core_;
   // Destroyed before what their work touches, and after the server.
@@ -200,6 +205,7 @@ class MinerServerImpl final : public MinerServer {
   BatchServiceImpl batches_;
   MiningServiceImpl mining_;
   EmbeddingServiceImpl embedding_;
+  std::unique_ptr<ServerSecurity> security_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpEndpoint> http_;
   std::string address_;

@@ -2,12 +2,20 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "miner/miner.h"
+#include "services/miner_server/server_limits.h"
+#include "services/security/audit_log.h"
+#include "services/security/server_tls.h"
 
 namespace doppel {
+
+// What a miner serves besides health and reflection: a new service gets a line here.
+inline constexpr const char* kMinerServices[] = {"doppel.v1.BatchService", "doppel.v1.MiningService",
+                                                 "doppel.v1.EmbeddingService"};
 
 struct MinerServerOptions {
   std::string listen = "127.0.0.1:0";  // port 0 picks a free one
@@ -20,13 +28,24 @@ struct MinerServerOptions {
   std::string work_groups;
   int http_port =
       -1;  // of /metrics, /livez, /readyz, on the host of `listen`; 0 picks a free one, negative: none
+
+  ServerLimits limits;
+  ServerTls tls;            // off: plain text, everybody is an operator, and only on a loopback address
+  std::string access_file;  // TLS: who may do what (access_list.h)
+  bool insecure_listen_anywhere = false;
+  AuditLogOptions audit;  // path empty: none
+  // Of a socket for embedders of this machine, in a directory that is closed to others. Empty: none.
+  std::string local_socket;
+  bool open_metrics = false;             // TLS: /metrics for others than loopback, too
+  std::vector<std::string> model_roots;  // where models may lie that a request names; empty: anywhere
 };
 
 // BatchService, MiningService, EmbeddingService, health and reflection on one port, around one miner. Its
 // constructor is Start, so there is no server that does not listen. Thread-safe.
 class MinerServer {
  public:
-  // UNAVAILABLE if the address cannot be bound (ports are not shared with another server).
+  // UNAVAILABLE if the address cannot be bound (ports are not shared with another server). Else as
+  // ServerSecurity::Open.
   static absl::StatusOr<std::unique_ptr<MinerServer>> Start(std::shared_ptr<Miner> miner,
                                                             MinerServerOptions options);
   // Cancels what is still open.

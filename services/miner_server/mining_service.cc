@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/unary_call.h"
+#include "services/security/path_roots.h"
 
 namespace doppel {
 namespace {
 
 constexpr absl::Duration kWaitTick = absl::Milliseconds(50);
-constexpr double kMaxWaitSeconds = 24 * 3600;
 
 // One WaitOperation: looks, and sleeps on a timer of gRPC's in between. Owned by the call.
 class WaitReactor final : public grpc::ServerUnaryReactor {
@@ -22,8 +23,8 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
       : environment_(environment),
         context_(context),
         id_(request.id()),
-        deadline_(absl::Now() +
-                  absl::Seconds(std::max(0.0, std::min(request.timeout_seconds(), kMaxWaitSeconds)))),
+        deadline_(absl::Now() + absl::Seconds(std::max(
+                                    0.0, std::min(request.timeout_seconds(), environment.max_wait_seconds)))),
         response_(response) {
     ScheduleLook();
   }
@@ -103,8 +104,12 @@ grpc::ServerUnaryReactor* MiningServiceImpl::Describe(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* MiningServiceImpl::Recluster(grpc::CallbackServerContext* context,
                                                        const v1::ReclusterRequest* request,
                                                        v1::ReclusterResponse* response) {
-  return RunCall(*environment_.executor, context, [this, request, response] {
-    return StoreResult(environment_.miner->Recluster(*request), response->mutable_operation());
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    v1::ReclusterRequest confined = *request;
+    ASSIGN_OR_RETURN(
+        *confined.mutable_model_path(),
+        ConfinePath(request->model_path(), environment_.model_roots, "model_path", "model_roots"));
+    return StoreResult(environment_.miner->Recluster(confined), response->mutable_operation());
   });
 }
 
@@ -119,6 +124,13 @@ grpc::ServerUnaryReactor* MiningServiceImpl::GetOperation(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* MiningServiceImpl::WaitOperation(grpc::CallbackServerContext* context,
                                                            const v1::WaitOperationRequest* request,
                                                            v1::WaitOperationResponse* response) {
+  if (!(request->timeout_seconds() <= environment_.max_wait_seconds)) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("timeout_seconds: ", request->timeout_seconds(),
+                     " is more than this server's max_wait_seconds = ", environment_.max_wait_seconds))));
+    return reactor;
+  }
   return new WaitReactor(environment_, context, *request, response);
 }
 

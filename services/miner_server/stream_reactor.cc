@@ -25,17 +25,18 @@ absl::Duration LeaseOf(const v1::StreamSpec& spec) {
 
 }  // namespace
 
-StreamReactor* StreamReactor::Start(const StreamEnvironment& environment, const std::string& peer) {
+StreamReactor* StreamReactor::Start(const StreamEnvironment& environment, const std::string& peer,
+                                    const std::string& client) {
   std::shared_ptr<StreamReactor> stream(new StreamReactor(environment, peer));
-  const bool accepted = environment.registry->Add(stream);
+  const absl::Status accepted = environment.registry->Add(stream, client);
   environment.metrics->streams.Add(1);
   environment.metrics->streams_opened.Add();
   absl::MutexLock lock(&stream->mutex_);
   stream->self_ = stream;
-  if (accepted) {
+  if (accepted.ok()) {
     stream->StartRead(&stream->request_);
   } else {
-    stream->draining_ = true;
+    stream->failure_ = ToGrpc(accepted);
     stream->Advance();
   }
   return stream.get();
@@ -275,6 +276,8 @@ size_t StreamReactor::BuildsToStart() const {
   const AheadPolicy policy = Ahead();
   // One without a credit, so that a new one is answered at once.
   size_t allowed = is_dynamic() ? credits_ : std::max<uint64_t>(1, credits_);
+  // Others do not read theirs: nothing ahead, and nothing at all before it may be sent.
+  if (environment_.queued->IsFull()) allowed = std::min<size_t>(allowed, credits_ > 0 ? 1 : 0);
   if (spec_->max_batches() > 0) allowed = std::min<size_t>(allowed, spec_->max_batches() - sent_);
   return policy.ToStart(slots_.size(), allowed);
 }
@@ -412,6 +415,7 @@ void StreamReactor::BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr
     bound_ = bound;
   }
   slot->bound = std::move(bound);
+  if (batch.ok()) batch->hold = environment_.queued->Take(batch->bytes);
   slot->batch = std::move(batch);
   Advance();
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "doppel/v1/batches.pb.h"
 #include "doppel/v1/mining.pb.h"
 #include "services/miner_server/batch_core.h"
+#include "services/miner_server/memory_budget.h"
 #include "services/miner_server/server_metrics.h"
 #include "services/miner_server/stream_messages.h"
 #include "services/miner_server/stream_registry.h"
@@ -36,6 +38,9 @@ struct StreamEnvironment {
   StreamRegistry* registry = nullptr;
   ServerMetrics* metrics = nullptr;
   std::string incarnation;
+  MemoryBudget* queued = nullptr;  // of the bytes of batches that wait for their client
+  // The name that a call's limits are counted under.
+  std::function<std::string(const grpc::ServerContextBase& context)> client_of;
 };
 
 // One stream's state machine:
@@ -51,7 +56,8 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
                       public std::enable_shared_from_this<StreamReactor> {
  public:
   // Owned by the call: deletes itself when both the call and the work on the executor are over.
-  static StreamReactor* Start(const StreamEnvironment& environment, const std::string& peer);
+  static StreamReactor* Start(const StreamEnvironment& environment, const std::string& peer,
+                              const std::string& client);
 
   v1::StreamInfo Info() const;
   // Ends with UNAVAILABLE at the next batch border.

@@ -1,6 +1,7 @@
 #include "services/trainer_worker/grpc_training_source.h"
 
 #include "common/base/status_macros.h"
+#include "common/net/client_credentials.h"
 #include "trainer/stream/grpc_batch_source.h"
 #include "trainer/stream/prefetcher.h"
 
@@ -9,7 +10,9 @@ namespace doppel {
 absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& options, const ModelSpec& spec,
                                                       uint64_t cursor) {
   GrpcBatchSourceOptions grpc;
+  RETURN_IF_ERROR(CheckClientSecurity(options.security));
   grpc.address = options.server;
+  grpc.security = options.security;
   ASSIGN_OR_RETURN(grpc.spec, MakeStreamSpec(options, spec, cursor));
   grpc.verify_checksums = options.verify;
   grpc.credits = static_cast<uint32_t>(options.prefetch) + 1;

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/embedding_model.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/batches.pb.h"
 #include "trainer/loss/loss_options.h"
 #include "trainer/train/early_stop.h"
@@ -19,6 +20,7 @@ namespace doppel {
 // `doppel-trainer train`, as its flags say it. The defaults suit the glyphs.
 struct TrainOptions {
   std::string server = "127.0.0.1:50051";
+  ClientSecurity security;
   std::string output;
 
   // Initial weights; empty: fresh ones, drawn from `seed`, of the net that `architecture` describes.

@@ -16,6 +16,7 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
+  flood     1 000 concurrent streams, 50 of them malicious: the rate that the others keep         (--catalog DIR)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
   efficacy  which plan makes the better model: trainings from the same weights (--catalog DIR --model DIR --work DIR; hours)
 

@@ -57,7 +57,7 @@ class GrpcBatchSource final : public BatchSource {
   explicit GrpcBatchSource(GrpcBatchSourceOptions options)
       : options_(std::move(options)),
         credits_(std::max<uint32_t>(1, options_.credits)),
-        channel_(MakeBatchChannel(options_.address)),
+        channel_(MakeBatchChannel(options_.address, options_.security)),
         verifier_([this](const v1::Batch& header, v1::PayloadKind payload) { return Fetch(header, payload); },
                   options_.fetch_tries),
         acknowledgements_(IsDynamic(options_.spec)),

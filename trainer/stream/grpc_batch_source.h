@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/batches.pb.h"
 #include "trainer/stream/batch_source.h"
 
@@ -11,6 +12,7 @@ namespace doppel {
 
 struct GrpcBatchSourceOptions {
   std::string address;           // "127.0.0.1:50051"
+  ClientSecurity security;       // none: plain text
   v1::StreamSpec spec;           // plan, seed, cursor, payload, sharing, …
   uint32_t credits = 4;          // batches that may be on their way
   bool verify_checksums = true;  // CRC32C of every sample, ENCODED and DECODED

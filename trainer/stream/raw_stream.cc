@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/base/status_macros.h"
+#include "common/net/client_credentials.h"
 
 namespace doppel {
 namespace {
@@ -62,7 +63,7 @@ absl::StatusOr<RawStream::Response> ParseResponse(MessageBytes bytes) {
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address, const ClientSecurity& security) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
@@ -70,10 +71,7 @@ std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Finds a server that is gone without a word; the server allows a ping every 10 s.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return MakeChannel(address, security, std::move(arguments));
 }
 
 RawStream::RawStream(grpc::Channel* channel, grpc::ClientContext* context) {

@@ -9,13 +9,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/batches.pb.h"
 #include "trainer/stream/received_batch.h"
 
 namespace doppel {
 
 // A channel for one stream of batches, with a connection of its own.
-std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address);
+std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address, const ClientSecurity& security = {});
 
 // BatchService.StreamBatches whose responses are taken as they come, without protobuf's copies. Write and
 // Read may be called from two threads; everything else as for grpc::ClientReaderWriter.
