@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "miner/clustering/alignment.h"
+#include "miner/generation/generation_diff.h"
 #include "miner/generation/generation_statistics.h"
 
 namespace doppel {
@@ -19,6 +21,13 @@ constexpr uint64_t kDefaultTargetSize = 10000;
 constexpr uint32_t kDefaultIterations = 20;
 constexpr uint32_t kMaxIterations = 10000;
 constexpr uint32_t kDefaultMinSize = 64;
+constexpr uint32_t kDefaultNeighbours = 64;
+constexpr int32_t kMaxNeighbours = 4096;
+// Above it the exact search, quadratic in the identities, takes longer than everything else.
+constexpr int64_t kExactNeighbours = int64_t{1} << 18;
+// Above it neighbours are only found for those who ask: they take 512 bytes per identity.
+constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 24;
+constexpr double kDefaultTolerance = 1e-4;
 constexpr int kFailuresLogged = 3;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
@@ -30,6 +39,56 @@ std::string CanonicalJson(const v1::ReclusterRequest& request) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(request, &json, options);
   return json;
+}
+
+absl::Status ResolveShape(v1::ReclusterRequest& request) {
+  if (request.max_size() > 0 && request.max_size() < 2 * uint64_t{request.min_size()}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_size: ", request.max_size(), " is less than twice the ", request.min_size(), " of min_size"));
+  }
+  if (request.max_size() > uint64_t{std::numeric_limits<uint32_t>::max()}) {
+    return absl::InvalidArgumentError(absl::StrCat("max_size: ", request.max_size(), " is beyond 2^32 - 1"));
+  }
+  if (request.balance() != 0 && !(request.balance() >= 1 && request.balance() <= 1e9)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("balance: ", request.balance(), " is neither 0 nor at least 1"));
+  }
+  if (std::isnan(request.tolerance())) return absl::InvalidArgumentError("tolerance: is not a number");
+  if (request.tolerance() == 0) request.set_tolerance(kDefaultTolerance);
+  return absl::OkStatus();
+}
+
+absl::Status ResolveNeighbours(uint64_t identities, v1::ReclusterRequest& request) {
+  if (request.neighbours() < -1 || request.neighbours() > kMaxNeighbours) {
+    return absl::InvalidArgumentError(absl::StrCat("neighbours: ", request.neighbours(),
+                                                   " is not within 1 … ", kMaxNeighbours,
+                                                   ", 0 (the default) or -1 (none)"));
+  }
+  if (request.neighbours() == 0) {
+    request.set_neighbours(identities <= kNeighboursByDefault ? int32_t{kDefaultNeighbours} : -1);
+  }
+  // There are no more others.
+  const auto others = static_cast<int64_t>(identities) - 1;
+  if (request.neighbours() > others) request.set_neighbours(others == 0 ? -1 : static_cast<int32_t>(others));
+  return absl::OkStatus();
+}
+
+// Whether k-means for `request` may start from the subspaces of `previous`.
+bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& request) {
+  if (previous == nullptr || request.cold_start()) return false;
+  const uint32_t asked = previous->info().requested_subspaces();
+  return request.subspaces() == (asked > 0 ? asked : previous->num_subspaces());
+}
+
+// [count]: the subspaces that the identities from `first` on have there; -1: it does not cover them.
+std::vector<int32_t> SubspacesIn(const Generation& generation, uint64_t first, int64_t count) {
+  std::vector<int32_t> subspaces(static_cast<size_t>(count), -1);
+  const uint64_t begin = generation.first_identity();
+  for (size_t i = 0; i < subspaces.size(); ++i) {
+    if (first + i < begin || first + i - begin >= generation.num_identities()) continue;
+    subspaces[i] = static_cast<int32_t>(generation.SubspaceOf(first + i));
+  }
+  return subspaces;
 }
 
 std::string CreationTime(absl::Time time) {
@@ -72,6 +131,8 @@ absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& reque
         absl::StrCat("iterations: ", request.iterations(), ", at most ", kMaxIterations));
   }
   if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
+  RETURN_IF_ERROR(ResolveNeighbours(n, resolved.request));
+  RETURN_IF_ERROR(ResolveShape(resolved.request));
   ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
   return resolved;
 }
@@ -86,7 +147,25 @@ absl::StatusOr<v1::GenerationInfo> BuildJob::Run() {
   ASSIGN_OR_RETURN(resolved_, ResolveRequest(started_.request(), *environment_.catalog, *environment_.fs));
   ASSIGN_OR_RETURN(FrozenRepresentations frozen, Embed());
   ASSIGN_OR_RETURN(ClusterResult clusters, ClusterRows(frozen.rows));
-  return Write(std::move(frozen), std::move(clusters));
+  GenerationContents contents;
+  contents.first_identity = resolved_.split.first_identity;
+  if (environment_.find_neighbours && resolved_.request.neighbours() > 0) {
+    ASSIGN_OR_RETURN(IdentityNeighbours found, SearchNeighbours(frozen.rows));
+    contents.info.set_neighbours(static_cast<uint32_t>(found.neighbours));
+    contents.neighbours = std::move(found.rows);
+    contents.similarities = std::move(found.similarities);
+    for (uint32_t& row : contents.neighbours) row += static_cast<uint32_t>(contents.first_identity);
+  }
+  Describe(clusters, contents.info);
+  contents.assignment = std::move(clusters.assignment);
+  contents.centroids = std::move(clusters.centroids);
+  contents.representations = std::move(frozen.rows);
+  if (const auto active = environment_.active()) contents.guard_list = active->guard_list();
+  DescribeGuardList(contents.guard_list, contents.info);
+  DescribeNeighbours(contents, contents.info);
+  if (previous_ != nullptr) DescribeMoves(*previous_, contents, contents.info);
+  if (resolved_.request.dry_run()) return std::move(contents.info);
+  return Write(std::move(contents));
 }
 
 void BuildJob::Interrupt(absl::Status why) {
@@ -147,6 +226,19 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   options.seed = request.seed();
   options.threads = environment_.cluster_threads;
   options.min_size = request.min_size();
+  options.max_size = static_cast<int64_t>(request.max_size());
+  options.balance = request.balance();
+  options.tolerance = std::max(0.0, request.tolerance());
+  previous_ = environment_.active();
+  std::vector<int32_t> before;
+  if (previous_ != nullptr) before = SubspacesIn(*previous_, resolved_.split.first_identity, rows.rows);
+  if (CanStartFrom(previous_.get(), request) &&
+      std::any_of(before.begin(), before.end(), [](int32_t subspace) { return subspace >= 0; })) {
+    // As many as merging and splitting have made of the same M, so that a subspace keeps its number.
+    options.subspaces = static_cast<int>(previous_->num_subspaces());
+    options.initial_assignment = &before;
+    warm_start_ = previous_->number();
+  }
   options.on_iteration = [this](int iteration, int of, double objective) {
     Advance(static_cast<uint64_t>(std::max(0, iteration)));
     return Interruption().ok();
@@ -154,12 +246,33 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   absl::StatusOr<ClusterResult> clusters = environment_.clusterer->Cluster(rows, options);
   // CANCELLED by on_iteration: say why.
   RETURN_IF_ERROR(Interruption());
+  if (clusters.ok() && previous_ != nullptr) {
+    Renumber(AlignSubspaces(before, static_cast<int32_t>(previous_->num_subspaces()), clusters->assignment,
+                            static_cast<int32_t>(clusters->centroids.rows)),
+             *clusters);
+  }
   cluster_seconds_ = SecondsInPhase();
   return clusters;
 }
 
-v1::GenerationInfo BuildJob::Describe(const ClusterResult& clusters) const {
-  v1::GenerationInfo info;
+absl::StatusOr<IdentityNeighbours> BuildJob::SearchNeighbours(const Matrix& rows) {
+  Begin("neighbours", 0, static_cast<uint64_t>(rows.rows));
+  NeighbourOptions options;
+  options.neighbours = resolved_.request.neighbours();
+  options.threads = environment_.cluster_threads;
+  options.approximate = rows.rows > kExactNeighbours;
+  options.seed = resolved_.request.seed();
+  options.on_progress = [this](int64_t done, int64_t) {
+    Advance(static_cast<uint64_t>(done));
+    return Interruption().ok();
+  };
+  absl::StatusOr<IdentityNeighbours> found = environment_.find_neighbours(rows, options);
+  RETURN_IF_ERROR(Interruption());
+  neighbours_seconds_ = SecondsInPhase();
+  return found;
+}
+
+void BuildJob::Describe(const ClusterResult& clusters, v1::GenerationInfo& info) const {
   info.set_generation(started_.generation());
   info.set_created_at(CreationTime(environment_.clock->Now()));
   info.set_catalog_fingerprint(environment_.catalog->fingerprint());
@@ -170,19 +283,17 @@ v1::GenerationInfo BuildJob::Describe(const ClusterResult& clusters) const {
   for (double objective : clusters.objective) info.add_objective(objective);
   info.set_embed_seconds(embed_seconds_);
   info.set_cluster_seconds(cluster_seconds_);
+  info.set_neighbours_seconds(neighbours_seconds_);
+  info.set_requested_subspaces(resolved_.request.subspaces());
+  info.set_merged_subspaces(static_cast<uint32_t>(clusters.merged));
+  info.set_split_subspaces(static_cast<uint32_t>(clusters.split));
+  info.set_warm_start(warm_start_);
   DescribeSubspaces(clusters.centroids, clusters.assignment, clusters.similarity,
                     environment_.cluster_threads, info);
-  return info;
 }
 
-absl::StatusOr<v1::GenerationInfo> BuildJob::Write(FrozenRepresentations frozen, ClusterResult clusters) {
+absl::StatusOr<v1::GenerationInfo> BuildJob::Write(GenerationContents contents) {
   Begin("publish", 0, 1);
-  GenerationContents contents;
-  contents.info = Describe(clusters);
-  contents.first_identity = resolved_.split.first_identity;
-  contents.assignment = std::move(clusters.assignment);
-  contents.centroids = std::move(clusters.centroids);
-  contents.representations = std::move(frozen.rows);
   v1::GenerationInfo written;
   GenerationStore::WriteHooks hooks;
   hooks.keep_going = [this] { return Interruption().ok(); };

@@ -12,7 +12,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   cluster   k-means over 100 K × 128 and × 512 into 10, 100, 1000 against stock FAISS, and a moved model clustered again
             (--million: also 1 M × 128; --quick; --before/--after FILE.npy: your own representations), and against scikit-learn
             if Debian's python3-sklearn is there (--no-peer: without)
-  plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
+  neighbours  every identity's 64 nearest of 100 K × 128: time, memory, recall against brute force
+  plan      µs per planned batch of every plan at 10⁵, 10⁶ and 10⁷ identities, and resident memory
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
