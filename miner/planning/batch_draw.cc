@@ -1,6 +1,7 @@
 #include "miner/planning/batch_draw.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace doppel {
 namespace {
@@ -50,6 +51,30 @@ bool BatchDraw::Add(uint64_t identity) {
   return true;
 }
 
+namespace {
+
+// Whoever stands in the batch takes its own place and those of its partners: as many as can stand in it, at
+// worst, with a place left.
+uint64_t SureByDegrees(uint64_t identities, const std::vector<uint32_t>& named_in_pairs) {
+  std::vector<uint64_t> taken;  // by each identity that is in a pair
+  for (size_t begin = 0; begin < named_in_pairs.size();) {
+    size_t end = begin;
+    while (end < named_in_pairs.size() && named_in_pairs[end] == named_in_pairs[begin]) ++end;
+    taken.push_back(end - begin + 1);
+    begin = end;
+  }
+  std::sort(taken.begin(), taken.end(), std::greater<>());
+  uint64_t left = identities, sure = 0;
+  for (uint64_t by_one : taken) {
+    if (left == 0) return sure;
+    ++sure;
+    left -= std::min(left, by_one);
+  }
+  return sure + left;
+}
+
+}  // namespace
+
 uint64_t SureToFit(uint64_t identities, const std::vector<GuardList::Pair>& pairs) {
   std::vector<uint32_t> named;
   named.reserve(2 * pairs.size());
@@ -58,6 +83,7 @@ uint64_t SureToFit(uint64_t identities, const std::vector<GuardList::Pair>& pair
     named.push_back(pair.second);
   }
   std::sort(named.begin(), named.end());
+  const uint64_t by_degrees = SureByDegrees(identities, named);
   named.erase(std::unique(named.begin(), named.end()), named.end());
   std::vector<size_t> parent(named.size());
   for (size_t i = 0; i < parent.size(); ++i) parent[i] = i;
@@ -72,7 +98,7 @@ uint64_t SureToFit(uint64_t identities, const std::vector<GuardList::Pair>& pair
     parent[std::max(a, b)] = std::min(a, b);
     --identities;
   }
-  return identities;
+  return std::max(identities, by_degrees);
 }
 
 }  // namespace doppel

@@ -80,9 +80,9 @@ class BatchDraw {
   std::vector<uint64_t> table_;  // open addressing
 };
 
-// In how many groups identities fall of which none may meet another, directly or through others: a batch of
-// that many can always be completed, whichever stand in it already. `pairs` may hold pairs of any two of
-// `identities` of them.
+// A batch of this many of `identities` identities can always be completed, whichever of them stand in it
+// already: there are so many groups in which none may meet another, directly or through others, or places
+// enough beside all partners of the most guarded. `pairs`: those within the identities.
 uint64_t SureToFit(uint64_t identities, const std::vector<GuardList::Pair>& pairs);
 
 }  // namespace doppel

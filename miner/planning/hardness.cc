@@ -91,6 +91,7 @@ std::optional<v1::HardnessDecision> HardnessController::Report(uint64_t cursor, 
   const uint64_t window = cursor / options_.window;
   if (!(active_share >= 0 && active_share <= 1) || window < next_window_) return std::nullopt;
   reports_[window].emplace(cursor, active_share);
+  newest_ = std::max(newest_, cursor);
   while (!reports_.empty()) {
     const auto first = reports_.begin();
     const bool whole = first->second.size() == options_.window;
@@ -114,7 +115,7 @@ std::optional<v1::HardnessDecision> HardnessController::Judge(uint64_t window,
   const double share = NextHardShare(options_, hard_share(), mean);
   if (share == hard_share() || decisions_.size() >= kMostDecisions) return std::nullopt;
   v1::HardnessDecision decision;
-  decision.set_from_cursor((window + 1) * options_.window + options_.lead);
+  decision.set_from_cursor(std::max((window + 1) * options_.window, newest_ + 1) + options_.lead);
   decision.set_hard_share(share);
   decision.set_active_share(mean);
   decisions_.push_back(decision);

@@ -45,7 +45,7 @@ class HardnessController {
 
   // The active share of the batch at a cursor, in [0, 1]; anything else is ignored, as is a second report of
   // one cursor, or one for a window that is past. Returns a decision if that makes one. Its from_cursor is
-  // later than every cursor of a judged window by at least `lead`.
+  // later than every reported cursor by more than `lead`.
   std::optional<v1::HardnessDecision> Report(uint64_t cursor, double active_share);
 
   // All of them: what PlanSpec.hardness takes.
@@ -60,6 +60,7 @@ class HardnessController {
 
   HardnessOptions options_;
   std::vector<v1::HardnessDecision> decisions_;
+  uint64_t newest_ = 0;                                     // cursor reported
   uint64_t next_window_ = 0;                                // earlier ones are past
   std::map<uint64_t, std::map<uint64_t, double>> reports_;  // window → cursor → active share
 };

@@ -57,8 +57,11 @@ class RandomPlan : public Plan {
     const uint64_t begin = cursor % coverage_.batches_per_epoch * inputs_.P();
     const KeyedPermutation order(positions_.size(), MixKey(inputs_.seed, kOrderTag, batch.epoch));
     TakeTurns(
-        inputs_, sampler_, [&](uint64_t i) { return Identity(order(begin + i)); },
-        [&](uint64_t) { return batch.epoch; }, positions_.size(), [this](uint64_t u) { return Identity(u); },
+        inputs_, sampler_,
+        [&](uint64_t i) {
+          return TurnOf{Identity(order(begin + i)), batch.epoch};
+        },
+        positions_.size(), [this](uint64_t u) { return Identity(u); },
         MixKey(inputs_.seed, kRandomSubstituteTag, cursor), &batch);
     return batch;
   }

@@ -55,9 +55,13 @@ class SubspacePlan : public Plan {
     const KeyedPermutation order(size, MixKey(MixKey(inputs_.seed, kMembersTag, epoch), cell));
     const auto position = [&](uint64_t u) { return left_out_.empty() ? u : left_out_[cell](u); };
     TakeTurns(
-        inputs_, sampler_, [&](uint64_t i) { return cells_->At(cell, position(order(begin + i))); },
-        // A guest shows other images than it does at home in the same epoch.
-        [&](uint64_t i) { return epoch + (overlaps_ && !cells_->Home(cell, position(order(begin + i)))); },
+        inputs_, sampler_,
+        [&](uint64_t i) {
+          const uint64_t place = position(order(begin + i));
+          // A guest shows other images than it does at home in the same epoch.
+          const bool guest = overlaps_ && !cells_->Home(cell, place);
+          return TurnOf{cells_->At(cell, place), epoch + (guest ? 1 : 0)};
+        },
         size, [&](uint64_t u) { return cells_->At(cell, position(u)); },
         MixKey(inputs_.seed, kSubspaceSubstituteTag, cursor), &batch);
     return batch;

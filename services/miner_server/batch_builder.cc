@@ -86,6 +86,8 @@ v1::Batch MakeHeader(const Generation* generation, const v1::StreamSpec& spec, c
   header.set_identities_per_batch(spec.plan().identities_per_batch());
   header.set_samples_per_identity(spec.plan().samples_per_identity());
   header.set_epoch(planned.epoch);
+  header.set_drawn_by(planned.drawn_by);
+  header.set_hard_share(static_cast<float>(planned.hard_share));
   const SimilarityStatistics similarity = BatchSimilarity(generation, planned.identities);
   header.set_mean_similarity(similarity.mean);
   header.set_max_similarity(similarity.max);

@@ -44,7 +44,7 @@ BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits)
 
 absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   const v1::PlanSpec& plan = spec.plan();
-  if (plan.name().empty()) return Invalid("plan.name", "is not set: ask for \"random\" or \"subspace\"");
+  if (plan.name().empty()) return Invalid("plan.name", "is not set: ask for \"auto\" or another plan");
   if (plan.identities_per_batch() == 0)
     return Invalid("plan.identities_per_batch", "is 0: P must be at least 1");
   if (plan.samples_per_identity() == 0)
@@ -156,9 +156,12 @@ absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::Str
   } else {
     stream->generation = miner_->ActiveGeneration();
   }
-  if (stream->generation == nullptr && spec.plan().name() == "subspace") {
+  const std::vector<std::string> plans = PlanNames();
+  if (stream->generation == nullptr && PlanNeedsGeneration(spec.plan()) &&
+      std::find(plans.begin(), plans.end(), spec.plan().name()) != plans.end()) {
     return absl::FailedPreconditionError(
-        "plan \"subspace\" needs a generation and there is none yet: run `doppel recluster` first");
+        absl::StrCat("plan \"", spec.plan().name(),
+                     "\" needs a generation and there is none yet: run `doppel recluster` first"));
   }
   if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
     ASSIGN_OR_RETURN(*stream->spec.mutable_image(), CompleteShape(spec));

@@ -7,7 +7,13 @@ void AddData(CLI::App& app, TrainOptions* o) {
   const auto group = app.add_option_group("Batches");
   group->add_option("--server", o->server, "Address of doppel-miner")->capture_default_str();
   AddClientSecurityFlags(*group, &o->security);
-  group->add_option("--plan", o->plan, "random, subspace")->capture_default_str();
+  group
+      ->add_option("--plan", o->plan,
+                   "auto, random, subspace, subspace_overlap, nearest_identities, doppelganger, "
+                   "offline_triplets, category, look_alikes, mixture: see docs/plans.md")
+      ->capture_default_str();
+  group->add_option("--plan-option", o->plan_options,
+                    "key=value: a setting of the plan (groups, pool, part, hardness, …); repeat for more");
   group->add_option("-P", o->identities_per_batch, "Identities per batch")->capture_default_str();
   group->add_option("-K", o->samples_per_identity, "Samples per identity")->capture_default_str();
   group->add_option("--run-length", o->run_length, "subspace: consecutive batches from one")

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status_macros.h"
+#include "services/trainer_worker/plan_options.h"
 
 namespace doppel {
 namespace {
@@ -113,6 +114,7 @@ void AddLaterSettings(const TrainOptions& o, nlohmann::ordered_json* training) {
     }
     (*training)["loss_options"] = settings;
   }
+  if (!o.plan_options.empty()) (*training)["plan_options"] = o.plan_options;
   if (o.accumulate != 1) (*training)["accumulate"] = o.accumulate;
   if (o.ema != 0) (*training)["ema"] = o.ema;
   if (o.freeze_steps != 0) (*training)["freeze_steps"] = o.freeze_steps;
@@ -165,7 +167,11 @@ TrainOptions DefaultTrainOptions() {
 absl::Status ResolveTrainOptions(const ModelSpec& spec, TrainOptions* options) {
   if (options->output.empty())
     return absl::InvalidArgumentError("--output is missing: name a folder for the run");
-  RETURN_IF_ERROR(OneOf("--plan", options->plan, {"random", "subspace"}));
+  RETURN_IF_ERROR(OneOf("--plan", options->plan,
+                        {"auto", "random", "subspace", "subspace_overlap", "nearest_identities",
+                         "doppelganger", "offline_triplets", "category", "look_alikes", "mixture"}));
+  v1::PlanSpec unused_plan;
+  RETURN_IF_ERROR(ApplyPlanOptions(options->plan_options, &unused_plan));
   RETURN_IF_ERROR(OneOf("--payload", options->payload, {"encoded", "decoded", "reference"}));
   RETURN_IF_ERROR(OneOf("--augment", options->augment, {"none", "mild"}));
   RETURN_IF_ERROR(OneOf("--resume", options->resume, {"auto", "never"}));
@@ -291,6 +297,7 @@ absl::StatusOr<v1::StreamSpec> MakeStreamSpec(const TrainOptions& options, const
   plan.set_run_length(options.run_length);
   plan.set_split(options.split);
   plan.set_identity_limit(options.identity_limit);
+  RETURN_IF_ERROR(ApplyPlanOptions(options.plan_options, &plan));
   stream.set_seed(options.seed);
   stream.set_cursor(cursor);
   if (options.payload == "encoded") {

@@ -27,7 +27,8 @@ struct TrainOptions {
   std::string model;
   ModelSpec architecture;
 
-  std::string plan = "subspace";
+  std::string plan = "auto";
+  std::vector<std::string> plan_options;  // key=value, see plan_options.h
   uint32_t identities_per_batch = 48;
   uint32_t samples_per_identity = 4;
   uint32_t run_length = 1;

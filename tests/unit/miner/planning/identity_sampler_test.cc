@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <map>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
+#include "miner/planning/batch_draw.h"
 #include "tests/support/fake_catalog.h"
 
 namespace doppel {
@@ -87,6 +91,98 @@ TEST(IdentitySampler, GreatEpochsDoNotOverflow) {
   sampler.Append(1, uint64_t{n} * 1000000007ull + 2, IdentitySamples{0, n}, &far);
   sampler.Append(1, 2, IdentitySamples{0, n}, &near);
   EXPECT_EQ(far, near);
+}
+
+TEST(IdentitySampler, DroppedSamplesAreAsIfTheyWereNotThere) {
+  const GuardList guard_list = GuardList::Make({}, {1000, 1003, 1004, 1009, 2000}).value();
+  const IdentitySampler sampler(4, 3, &guard_list);
+  std::map<uint64_t, int> count;
+  for (uint64_t epoch = 0; epoch < 12; ++epoch) {
+    std::vector<uint64_t> out;
+    sampler.Append(7, epoch, IdentitySamples{1000, 10}, &out);
+    EXPECT_EQ(std::set<uint64_t>(out.begin(), out.end()).size(), 3u);
+    for (uint64_t sample : out) ++count[sample];
+  }
+  EXPECT_EQ(count,
+            (std::map<uint64_t, int>{{1001, 6}, {1002, 6}, {1005, 6}, {1006, 6}, {1007, 6}, {1008, 6}}));
+  std::vector<uint64_t> out;
+  sampler.Append(8, 0, IdentitySamples{2000, 1}, &out);
+  EXPECT_TRUE(out.empty());
+}
+
+TEST(IdentitySampler, DropsNothingWithoutAGuardList) {
+  const GuardList guard_list;
+  std::vector<uint64_t> with, without;
+  IdentitySampler(4, 3, &guard_list).Append(7, 5, IdentitySamples{1000, 10}, &with);
+  IdentitySampler(4, 3).Append(7, 5, IdentitySamples{1000, 10}, &without);
+  EXPECT_EQ(with, without);
+}
+
+// Sample i comes from camera cameras[i], as the names of Market-1501 have it.
+class CameraCatalog : public FakeCatalog {
+ public:
+  explicit CameraCatalog(const std::vector<int>& cameras)
+      : FakeCatalog({static_cast<uint32_t>(cameras.size())}) {
+    for (size_t i = 0; i < cameras.size(); ++i) {
+      keys_.push_back(absl::StrFormat("bounding_box_train/0002_c%ds1_%06d_01.jpg", cameras[i], i));
+    }
+  }
+  absl::string_view SampleKey(uint64_t sample) const override { return keys_[sample]; }
+
+ private:
+  std::vector<std::string> keys_;
+};
+
+TEST(IdentitySampler, SpreadsOverCameras) {
+  const std::vector<int> cameras = {1, 1, 1, 1, 1, 1, 2, 2, 3};
+  const CameraCatalog catalog(cameras);
+  IdentitySampler sampler(4, 4);
+  sampler.SpreadOverCameras(&catalog);
+  std::set<uint64_t> seen;
+  for (uint64_t epoch = 0; epoch < 9; ++epoch) {
+    std::vector<uint64_t> out;
+    sampler.Append(0, epoch, catalog.Samples(0), &out);
+    ASSERT_EQ(out.size(), 4u);
+    EXPECT_EQ(std::set<uint64_t>(out.begin(), out.end()).size(), 4u);
+    std::set<int> three;
+    for (int i = 0; i < 3; ++i) three.insert(cameras[out[i]]);
+    EXPECT_EQ(three, (std::set<int>{1, 2, 3}));
+    EXPECT_NE(cameras[out[3]], 3);
+    seen.insert(out.begin(), out.end());
+  }
+  EXPECT_EQ(seen.size(), 9u);
+}
+
+TEST(KeptPositions, CountsPastThoseLeftOut) {
+  const KeptPositions kept(10, {0, 1, 4, 9});
+  EXPECT_EQ(kept.size(), 6u);
+  std::vector<uint64_t> all;
+  for (uint64_t i = 0; i < kept.size(); ++i) all.push_back(kept(i));
+  EXPECT_EQ(all, (std::vector<uint64_t>{2, 3, 5, 6, 7, 8}));
+}
+
+TEST(BatchDraw, KeepsGuardedOnesAndRepetitionsOut) {
+  const GuardList guard_list = GuardList::Make({{1, 2}, {1, 3}}, {}).value();
+  BatchDraw draw(guard_list, 4);
+  EXPECT_TRUE(draw.Add(1));
+  EXPECT_FALSE(draw.Add(1));
+  EXPECT_FALSE(draw.Fits(3));
+  DrawStream random(1);
+  uint64_t identity = 0;
+  EXPECT_TRUE(draw.AddFrom(
+      5, [](uint64_t i) { return i; }, &random, &identity));
+  EXPECT_TRUE(identity == 0 || identity == 4);
+  EXPECT_TRUE(draw.AddFrom(
+      5, [](uint64_t i) { return i; }, &random, &identity));
+  EXPECT_FALSE(draw.AddFrom(
+      5, [](uint64_t i) { return i; }, &random, &identity));
+}
+
+TEST(BatchDraw, WhatIsSureToFit) {
+  EXPECT_EQ(SureToFit(10, {}), 10u);
+  EXPECT_EQ(SureToFit(10, {{0, 1}, {1, 2}, {2, 0}}), 8u);  // a clique of three and seven others
+  EXPECT_EQ(SureToFit(3, {{0, 1}, {1, 2}, {2, 0}}), 1u);
+  EXPECT_EQ(SureToFit(6, {{0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}}), 2u);  // a chain: 1 and 4 block it
 }
 
 }  // namespace

@@ -128,7 +128,7 @@ TEST_F(TrainCommandTest, TrainsFromScratchToAModel) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->step, 7U);
   const auto run = nlohmann::json::parse(fs_.ReadFile(options.output + "/run.json").value());
-  EXPECT_EQ(run["options"]["training"]["plan"], "subspace");
+  EXPECT_EQ(run["options"]["training"]["plan"], "auto");
   EXPECT_TRUE(run["versions"].contains("doppel"));
 }
 

@@ -201,5 +201,56 @@ TEST(RunDirectoryTest, RefusesAnotherRunsSettingsAndClearsOnlyItsOwn) {
   EXPECT_TRUE(fs->Exists("runs/a/notes.txt"));
 }
 
+TEST(PlanOptions, ReachThePlan) {
+  TrainOptions options = DefaultTrainOptions();
+  options.plan = "mixture";
+  options.plan_options = {"part=random:1",
+                          "part=look_alikes:2.5",
+                          "stage=100:0,1",
+                          "hardness=500:0.25",
+                          "group_size=3",
+                          "groups=2",
+                          "pool=20",
+                          "skip=0",
+                          "similarity_max=0.9",
+                          "similarity_min=-0.1",
+                          "overlap=3",
+                          "category_separator=_",
+                          "images=other_camera",
+                          "subspace_weight=1,0,2.5"};
+  const v1::PlanSpec plan = MakeStreamSpec(options, ModelSpec(), 0)->plan();
+  ASSERT_EQ(plan.part_size(), 2);
+  EXPECT_EQ(plan.part(1).plan().name(), "look_alikes");
+  EXPECT_EQ(plan.part(1).weight(), 2.5);
+  ASSERT_EQ(plan.stage_size(), 1);
+  EXPECT_EQ(plan.stage(0).from_cursor(), 100u);
+  EXPECT_EQ(plan.stage(0).weight(1), 1);
+  ASSERT_EQ(plan.hardness_size(), 1);
+  EXPECT_EQ(plan.hardness(0).hard_share(), 0.25);
+  EXPECT_EQ(plan.group_size(), 3u);
+  EXPECT_EQ(plan.groups(), 2u);
+  EXPECT_EQ(plan.pool(), 20u);
+  EXPECT_TRUE(plan.has_skip());
+  EXPECT_EQ(plan.similarity_max(), 0.9);
+  EXPECT_EQ(plan.similarity_min(), -0.1);
+  EXPECT_EQ(plan.overlap(), 3u);
+  EXPECT_EQ(plan.category_separator(), "_");
+  EXPECT_EQ(plan.images(), v1::IMAGE_CHOICE_OTHER_CAMERA);
+  EXPECT_EQ(plan.subspace_weight_size(), 3);
+  EXPECT_THAT(ToJson(options), HasSubstr("look_alikes:2.5"));
+}
+
+TEST(PlanOptions, MistakesAreNamed) {
+  for (const char* option :
+       {"groups", "=3", "grups=3", "groups=x", "part=random", "part=:1", "stage=1:a", "stage=x:1",
+        "hardness=1", "images=all", "subspace_weight=1,,2", "similarity_max=nan"}) {
+    TrainOptions options = DefaultTrainOptions();
+    options.plan_options = {option};
+    const absl::Status status = MakeStreamSpec(options, ModelSpec(), 0).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << option;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(option));
+  }
+}
+
 }  // namespace
 }  // namespace doppel
