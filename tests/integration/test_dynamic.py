@@ -1,5 +1,6 @@
 """Dynamic work sharing: trainers and the miner die at bad moments, no cursor is lost or counted twice."""
 import collections
+import json
 import pathlib
 import queue
 import random
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from harness import DATA, DoppelTest, batches, batches_pb2_grpc, grpc, spec, wait_for
+from harness import BIN, DATA, DoppelTest, batches, batches_pb2_grpc, grpc, spec, wait_for
 
 sys.path.insert(0, str(DATA / "stubs"))
 from doppel.v1 import storage_pb2 as storage  # noqa: E402
@@ -128,6 +129,51 @@ class DynamicTest(DoppelTest):
         self.assertEqual(set(range(end)), {cursor for cursor, times in trained.items() if times > 0})
         self.assertLessEqual(max(first.values()), 1)
         self.assertLess(sum(trained.values()), end + 120)  # the same work twice only where somebody died
+
+    def test_two_then_three_then_one_trainer_processes_are_one_sequence(self):
+        miner = self.start_miner("--embedders", "0")
+        outputs = [self.folder / f"trainer-{number}" for number in range(3)]
+
+        def start(output):
+            log = open(f"{output}.log", "wb")
+            self.addCleanup(log.close)
+            process = subprocess.Popen(
+                [BIN / "doppel-trainer", "train", "--server", miner.address, "--output", output, "--plan", "random",
+                 "-P", "4", "-K", "2", "--seed", "5", "--steps", "10000", "--threads", "1", "--sharing", "dynamic",
+                 "--group", GROUP, "-q"], stdout=log, stderr=log)
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            return process
+
+        def steps(output):
+            file = output / "steps.jsonl"
+            lines = file.read_text().split("\n")[:-1] if file.exists() else []
+            return [json.loads(line) for line in lines]
+
+        def cursors(*which):
+            return sorted(step["cursor"] for output in which for step in steps(output))
+
+        def stop(trainer, output):
+            trainer.terminate()
+            self.assertEqual(0, trainer.wait(timeout=60), pathlib.Path(f"{output}.log").read_text())
+
+        trainers = [start(output) for output in outputs[:2]]
+        for output in outputs[:2]:
+            wait_for(lambda: steps(output), "both trainers train")
+        trainers.append(start(outputs[2]))
+        wait_for(lambda: steps(outputs[2]), "the third trains")
+        for trainer, output in zip(trainers[:2], outputs[:2]):
+            stop(trainer, output)
+        left_at = cursors(*outputs)[-1]  # what the two gave back comes before what is far behind this
+        wait_for(lambda: cursors(outputs[2])[-1] > left_at + 20, "the third goes on alone")
+        stop(trainers[2], outputs[2])
+
+        trained, acknowledged = cursors(*outputs), journal(pathlib.Path(miner.state))
+        self.assertEqual(list(range(trained[-1] + 1)), sorted(set(trained)))  # one sequence, nothing left out
+        # Who is told to stop in the middle of a step finishes it; the group does that one again.
+        self.assertLessEqual(len(trained) - len(set(trained)), 2)
+        self.assertEqual(list(range(len(acknowledged))), sorted(acknowledged))
+        self.assertLessEqual(len(set(trained)) - len(acknowledged), 1)
 
     def test_two_then_three_then_one_static_trainers_are_one_sequence(self):
         miner = self.start_miner("--embedders", "0")
