@@ -14,11 +14,12 @@ namespace {
 constexpr uint64_t kSampleTag = 0x696d61676573;  // "images"
 // Up to here a shuffle of all positions is cheaper than K times a keyed permutation of a tiny domain.
 constexpr uint64_t kShuffled = 64;
+// Side by side.
+constexpr size_t kLookUps = 64;
 
 // A permutation of [0, n), n <= kShuffled: Fisher-Yates, 32 random bits a step (the bias is below 2^-26).
-std::array<uint8_t, kShuffled> Shuffle(uint64_t n, uint64_t key) {
+void Shuffle(uint64_t n, uint64_t key, uint8_t* order) {
   const Philox philox(key);
-  std::array<uint8_t, kShuffled> order;
   std::array<uint32_t, 4> random = {};
   for (uint64_t i = 0; i < n; ++i) {
     if (i % 4 == 0) random = philox.Block(i / 4);
@@ -26,7 +27,15 @@ std::array<uint8_t, kShuffled> Shuffle(uint64_t n, uint64_t key) {
     order[i] = order[j];
     order[j] = static_cast<uint8_t>(i);
   }
-  return order;
+}
+
+// epoch * k modulo n without overflow, n >= 1; k is below 2^32.
+uint64_t RotationOf(uint64_t epoch, uint64_t k, uint64_t n) {
+  if ((epoch >> 32) == 0) {  // narrow divisions take half the time
+    const auto narrow = static_cast<uint32_t>(n);
+    return uint64_t{static_cast<uint32_t>(epoch) % narrow} * (static_cast<uint32_t>(k) % narrow) % n;
+  }
+  return (epoch % n) * (k % n) % n;
 }
 
 // Those of an identity's samples that the guard list drops.
@@ -49,25 +58,71 @@ uint64_t KeptSample(uint64_t first, uint64_t position, absl::Span<const uint64_t
 
 }  // namespace
 
+// The key of an identity is MixKey(seed, kSampleTag, identity).
 IdentitySampler::IdentitySampler(uint64_t seed, uint32_t samples_per_identity, const GuardList* guard_list)
-    : seed_(seed),
+    : key_prefix_(MixKeyPrefix(MixKey(seed, kSampleTag))),
       samples_per_identity_(samples_per_identity),
       guard_list_(guard_list != nullptr && guard_list->samples().empty() ? nullptr : guard_list) {}
 
 void IdentitySampler::Append(uint64_t identity, uint64_t epoch, IdentitySamples samples,
                              std::vector<uint64_t>* out) const {
+  if (guard_list_ != nullptr || cameras_ != nullptr) return AppendSome(identity, epoch, samples, out);
+  if (samples.count == 0) return;
+  out->resize(out->size() + samples_per_identity_);
+  Write(identity, epoch, samples, out->data() + out->size() - samples_per_identity_);
+}
+
+void IdentitySampler::AppendAll(const Catalog& catalog, uint64_t epoch, std::vector<uint64_t>* identities,
+                                std::vector<uint64_t>* out) const {
+  const size_t before = out->size();
+  out->reserve(before + identities->size() * samples_per_identity_);
+  size_t kept = 0;
+  std::array<IdentitySamples, kLookUps> found;
+  for (size_t begin = 0; begin < identities->size(); begin += kLookUps) {
+    const size_t count = std::min(kLookUps, identities->size() - begin);
+    for (size_t i = 0; i < count; ++i) found[i] = catalog.Samples((*identities)[begin + i]);
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t identity = (*identities)[begin + i];
+      const size_t size = out->size();
+      Append(identity, epoch, found[i], out);
+      if (out->size() > size) (*identities)[kept++] = identity;
+    }
+  }
+  identities->resize(kept);
+}
+
+void IdentitySampler::Write(uint64_t identity, uint64_t epoch, IdentitySamples samples, uint64_t* out) const {
+  const uint64_t n = samples.count;
+  const uint64_t key = MixKeySuffix(key_prefix_, identity);
+  uint64_t position = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
+  const auto write = [&](const auto& order) {
+    for (uint64_t j = 0; j < samples_per_identity_; ++j) {
+      out[j] = samples.first + order(position);
+      if (++position == n) position = 0;
+    }
+  };
+  if (n <= kShuffled) {
+    std::array<uint8_t, kShuffled> order;
+    Shuffle(n, key, order.data());
+    write([&order](uint64_t at) { return order[at]; });
+  } else {
+    write(KeyedPermutation(n, key));
+  }
+}
+
+// With a guard list or cameras.
+void IdentitySampler::AppendSome(uint64_t identity, uint64_t epoch, IdentitySamples samples,
+                                 std::vector<uint64_t>* out) const {
   absl::Span<const uint64_t> dropped;
   if (guard_list_ != nullptr) dropped = DroppedOf(*guard_list_, samples);
   const uint64_t n = samples.count - dropped.size();
   if (n == 0) return;
-  const uint64_t key = MixKey(seed_, kSampleTag, identity);
-  // epoch * K modulo n, without overflow: both factors are below 2^32.
-  const uint64_t begin = n < samples_per_identity_ ? 0 : (epoch % n) * (samples_per_identity_ % n) % n;
+  const uint64_t key = MixKeySuffix(key_prefix_, identity);
+  const uint64_t begin = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
   const auto append = [&](const auto& order, uint64_t start, uint64_t count, std::vector<uint64_t>* to) {
     uint64_t position = start;
     for (uint64_t j = 0; j < count; ++j) {
-      to->push_back(dropped.empty() ? samples.first + order(position)
-                                    : KeptSample(samples.first, order(position), dropped));
+      to->push_back(KeptSample(samples.first, order(position), dropped));
       if (++position == n) position = 0;
     }
   };
@@ -79,7 +134,9 @@ void IdentitySampler::Append(uint64_t identity, uint64_t epoch, IdentitySamples 
     AppendSpread(rotation, out);
   };
   if (n <= kShuffled) {
-    take([order = Shuffle(n, key)](uint64_t position) { return order[position]; });
+    std::array<uint8_t, kShuffled> order;
+    Shuffle(n, key, order.data());
+    take([&order](uint64_t position) { return order[position]; });
   } else {
     take(KeyedPermutation(n, key));
   }

@@ -56,6 +56,14 @@ class RandomPlan : public Plan {
     batch.epoch = cursor / coverage_.batches_per_epoch;
     const uint64_t begin = cursor % coverage_.batches_per_epoch * inputs_.P();
     const KeyedPermutation order(positions_.size(), MixKey(inputs_.seed, kOrderTag, batch.epoch));
+    if (inputs_.guard_list().empty()) {  // the same, several times as fast
+      batch.identities.resize(inputs_.P());
+      order.Range(begin, inputs_.P(), batch.identities.data());
+      if (limited_) limit_.Gather(batch.identities.data(), inputs_.P(), batch.identities.data());
+      for (uint64_t& identity : batch.identities) identity += first_identity_;
+      sampler_.AppendAll(*inputs_.catalog, batch.epoch, &batch.identities, &batch.samples);
+      return batch;
+    }
     TakeTurns(
         inputs_, sampler_,
         [&](uint64_t i) {

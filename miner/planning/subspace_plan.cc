@@ -54,6 +54,13 @@ class SubspacePlan : public Plan {
     const uint64_t size = Size(cell);
     const KeyedPermutation order(size, MixKey(MixKey(inputs_.seed, kMembersTag, epoch), cell));
     const auto position = [&](uint64_t u) { return left_out_.empty() ? u : left_out_[cell](u); };
+    if (inputs_.guard_list().empty() && !overlaps_) {  // the same, several times as fast
+      batch.identities.resize(inputs_.P());
+      order.Range(begin, inputs_.P(), batch.identities.data());
+      for (uint64_t& identity : batch.identities) identity = cells_->At(cell, identity);
+      sampler_.AppendAll(*inputs_.catalog, epoch, &batch.identities, &batch.samples);
+      return batch;
+    }
     TakeTurns(
         inputs_, sampler_,
         [&](uint64_t i) {
