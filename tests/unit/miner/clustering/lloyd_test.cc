@@ -61,7 +61,7 @@ TEST(Lloyd, GoesAsFaissGoes) {
 // One step by hand: the bounds must have left nothing out.
 TEST(Lloyd, AllRowsAreWithTheirNearestAfterManyBoundedIterations) {
   for (int subspaces : {3, 40, 200}) {
-    const Matrix rows = Bundles(200, 20, 24, 33, 0.8);
+    const Matrix rows = Bundles(100, 12, 24, 33, 0.8);
     const ClusterResult result = Cluster(rows, Options(subspaces, 25));
     ExpectSound(rows, result);
     for (int64_t i = 0; i < rows.rows; ++i) {
