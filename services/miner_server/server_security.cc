@@ -1,5 +1,6 @@
 #include "services/miner_server/server_security.h"
 
+#include <arpa/inet.h>
 #include <google/protobuf/descriptor.h>
 #include <grpcpp/resource_quota.h>
 
@@ -62,10 +63,13 @@ void ConfigureLimits(const ServerLimits& limits, grpc::ServerBuilder& builder) {
 }  // namespace
 
 bool IsLoopback(const std::string& listen) {
-  for (const char* const prefix : {"127.", "localhost:", "[::1]:", "unix:"}) {
+  for (const char* const prefix : {"localhost:", "[::1]:", "unix:"}) {
     if (absl::StartsWith(listen, prefix)) return true;
   }
-  return false;
+  // By number: "127.example.org" is a name.
+  in_addr address = {};
+  const std::string host = listen.substr(0, listen.find(':'));
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
 absl::StatusOr<std::unique_ptr<ServerSecurity>> ServerSecurity::Open(const MinerServerOptions& options) {

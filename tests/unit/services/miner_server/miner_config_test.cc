@@ -5,6 +5,9 @@
 
 #include <functional>
 
+#include "services/miner_server/memory_budget.h"
+#include "services/miner_server/server_security.h"
+
 namespace doppel {
 namespace {
 
@@ -46,6 +49,33 @@ TEST(MinerConfigTest, ErrorsNameTheKey) {
       {"drain_seconds", [](v1::MinerConfig& c) { c.set_drain_seconds(-1); }},
       {"http_port", [](v1::MinerConfig& c) { c.set_http_port(70000); }},
       {"max_batch_samples", [](v1::MinerConfig& c) { c.set_max_batch_samples(0); }},
+      {"max_metadata_bytes", [](v1::MinerConfig& c) { c.set_max_metadata_bytes(16384); }},
+      {"max_request_bytes", [](v1::MinerConfig& c) { c.set_max_request_bytes(uint64_t{1} << 40); }},
+      {"keepalive_seconds", [](v1::MinerConfig& c) { c.set_keepalive_seconds(0); }},
+      {"tls_key", [](v1::MinerConfig& c) { c.set_tls_cert("server.pem"); }},
+      {"tls_cert", [](v1::MinerConfig& c) { c.set_tls_key("server.key"); }},
+      {"tls_client_ca", [](v1::MinerConfig& c) { c.set_tls_client_ca("ca.pem"); }},
+      {"access_file", [](v1::MinerConfig& c) { c.set_access_file("access"); }},
+      {"access_file",
+       [](v1::MinerConfig& c) {
+         c.set_tls_cert("server.pem");
+         c.set_tls_key("server.key");
+       }},
+      {"tls_client_ca",
+       [](v1::MinerConfig& c) {
+         c.set_tls_cert("server.pem");
+         c.set_tls_key("server.key");
+         c.set_access_file("access");
+         c.set_require_client_certificate(true);
+       }},
+      {"insecure_listen_anywhere",
+       [](v1::MinerConfig& c) {
+         c.set_tls_cert("server.pem");
+         c.set_tls_key("server.key");
+         c.set_access_file("access");
+         c.set_insecure_listen_anywhere(true);
+       }},
+      {"model_roots", [](v1::MinerConfig& c) { c.add_model_roots("models"); }},
   };
   for (const auto& [key, change] : cases) {
     v1::MinerConfig config = Complete();
@@ -54,6 +84,32 @@ TEST(MinerConfigTest, ErrorsNameTheKey) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << key;
     EXPECT_THAT(std::string(status.message()), StartsWith(key + ":"));
   }
+}
+
+TEST(ServerSecurityTest, LoopbackIsWhatOthersCannotReach) {
+  for (const char* const listen :
+       {"127.0.0.1:0", "127.8.8.8:50051", "localhost:1", "[::1]:50051", "unix:/tmp/x"}) {
+    EXPECT_TRUE(IsLoopback(listen)) << listen;
+  }
+  for (const char* const listen : {"0.0.0.0:0", "[::]:1", "*:1", "10.0.0.1:1", "localhost.example.org:1",
+                                   "[::1:2]:1", "127.evil.example.org:50051", "", ":50051"}) {
+    EXPECT_FALSE(IsLoopback(listen)) << listen;
+  }
+}
+
+TEST(MemoryBudgetTest, CountsUntilTheLastHoldIsGone) {
+  MemoryBudget budget(100);
+  MemoryBudget::Hold a = budget.Take(60);
+  EXPECT_FALSE(budget.IsFull());
+  {
+    const MemoryBudget::Hold b = budget.Take(60);
+    EXPECT_TRUE(budget.IsFull());
+  }
+  EXPECT_FALSE(budget.IsFull());
+  const MemoryBudget::Hold copy = a;
+  a.reset();
+  EXPECT_EQ(budget.held(), 60u);
+  EXPECT_FALSE(MemoryBudget(0).IsFull());
 }
 
 }  // namespace
