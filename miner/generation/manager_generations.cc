@@ -80,6 +80,7 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::DescribeGeneration(uint64_
 void GenerationManager::Serve(std::shared_ptr<const Generation> generation) {
   const v1::GenerationInfo info = generation->info();
   active_.Publish(std::move(generation));
+  counted_from_ = training_ ? training_().batches_acknowledged : 0;
   v1::WatchResponse event;
   *event.mutable_activated() = WithState(info);
   events_.Add(std::move(event));
