@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <algorithm>
 
 #include "absl/synchronization/notification.h"
 #include "miner/generation/generation_manager.h"
