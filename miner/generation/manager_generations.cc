@@ -241,17 +241,15 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::PublishGuardList(uint64_t 
   {
     absl::MutexLock lock(&mutex_);
     const bool activate = state_.active() == from->number();
-    absl::Status status = derived.status();
-    if (status.ok()) {
-      std::vector<v1::MinerUpdate> facts = {PublishedFact(number, from->number())};
-      if (activate) facts.push_back(ActivatedFact(number));
-      status = Record(facts);
-    }
-    if (!status.ok()) {
+    if (!derived.ok()) {
       const absl::Status removed = store_->Remove(number);
       if (!removed.ok()) DOPPEL_LOG(kWarning, removed.ToString());
-      return status;
+      return derived.status();
     }
+    std::vector<v1::MinerUpdate> facts = {PublishedFact(number, from->number())};
+    if (activate) facts.push_back(ActivatedFact(number));
+    // After an error the facts may have reached the disk all the same: the files stay.
+    RETURN_IF_ERROR(Record(facts));
     info = (*derived)->info();
     infos_[number] = info;
     loaded_[number] = *derived;
