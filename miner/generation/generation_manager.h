@@ -189,8 +189,7 @@ class GenerationManager {
   // Highest number that was promised to a generation without an operation.
   uint64_t reserved_number_ ABSL_GUARDED_BY(mutex_) = 0;
   TrainingSource training_ ABSL_GUARDED_BY(mutex_);
-  // What was acknowledged when that generation was seen to be active first.
-  uint64_t counted_generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What was acknowledged when the active generation became it.
   uint64_t counted_from_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string last_verdict_ ABSL_GUARDED_BY(mutex_);
   std::thread policy_thread_;

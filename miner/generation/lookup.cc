@@ -76,7 +76,7 @@ absl::StatusOr<uint64_t> ResolveIdentity(const Catalog& catalog, absl::string_vi
   absl::StatusOr<uint64_t> found = catalog.FindIdentity(text);
   if (found.ok() || !absl::IsNotFound(found.status())) return found;
   if (const uint32_t code = OnlyLetter(text)) {
-    const absl::StatusOr<uint64_t> letter = catalog.FindIdentity(absl::StrFormat("U+%04X", code));
+    absl::StatusOr<uint64_t> letter = catalog.FindIdentity(absl::StrFormat("U+%04X", code));
     if (letter.ok()) return letter;
   }
   uint64_t number = 0;

@@ -80,6 +80,7 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::DescribeGeneration(uint64_
 void GenerationManager::Serve(std::shared_ptr<const Generation> generation) {
   const v1::GenerationInfo info = generation->info();
   active_.Publish(std::move(generation));
+  counted_from_ = training_ ? training_().batches_acknowledged : 0;
   v1::WatchResponse event;
   *event.mutable_activated() = WithState(info);
   events_.Add(std::move(event));
@@ -240,17 +241,15 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::PublishGuardList(uint64_t 
   {
     absl::MutexLock lock(&mutex_);
     const bool activate = state_.active() == from->number();
-    absl::Status status = derived.status();
-    if (status.ok()) {
-      std::vector<v1::MinerUpdate> facts = {PublishedFact(number, from->number())};
-      if (activate) facts.push_back(ActivatedFact(number));
-      status = Record(facts);
-    }
-    if (!status.ok()) {
+    if (!derived.ok()) {
       const absl::Status removed = store_->Remove(number);
       if (!removed.ok()) DOPPEL_LOG(kWarning, removed.ToString());
-      return status;
+      return derived.status();
     }
+    std::vector<v1::MinerUpdate> facts = {PublishedFact(number, from->number())};
+    if (activate) facts.push_back(ActivatedFact(number));
+    // After an error the facts may have reached the disk all the same: the files stay.
+    RETURN_IF_ERROR(Record(facts));
     info = (*derived)->info();
     infos_[number] = info;
     loaded_[number] = *derived;

@@ -65,10 +65,6 @@ GenerationManager::PolicyInputs GenerationManager::GatherPolicy() {
       facts.started_within_day += by_policy && facts.now - start < absl::Hours(24);
     }
     const TrainingFacts training = training_ ? training_() : TrainingFacts();
-    if (active != nullptr && active->number() != counted_generation_) {
-      counted_generation_ = active->number();
-      counted_from_ = training.batches_acknowledged;
-    }
     facts.batches_since_activation = training.batches_acknowledged - counted_from_;
     facts.active_share = training.active_share;
     reported_step = training.model_step;
@@ -102,6 +98,12 @@ v1::GetPolicyResponse GenerationManager::GetPolicy() {
 }
 
 void GenerationManager::CheckPolicy() {
+  {
+    absl::MutexLock lock(&mutex_);
+    const v1::ReclusterPolicySpec& spec = state_.policy() ? *state_.policy() : options_.policy;
+    // Not worth a look at the disk.
+    if (spec.every_batches() == 0 && spec.max_staleness_steps() == 0 && spec.min_active_share() == 0) return;
+  }
   const PolicyInputs inputs = GatherPolicy();
   const ReclusterPolicy::Verdict verdict = ReclusterPolicy(inputs.spec).Decide(inputs.facts);
   if (!verdict.recluster) return;

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <algorithm>
 
 #include "absl/synchronization/notification.h"
 #include "miner/generation/generation_manager.h"
@@ -441,12 +441,12 @@ TEST_F(GenerationControlTest, ThePolicyMinesWhenItsConditionHoldsAndTheModelMove
   EXPECT_EQ(manager->ListOperations().size(), 1U) << "the same weights";
   EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("still that of"));
   WriteModel(model_, "weights-b", kControlDimension, 900);
-  EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("re-cluster: 10 batches"));
+  EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("re-cluster: 15 batches"));
   EXPECT_EQ(manager->GetPolicy().staleness_steps(), 200U);
   manager->CheckPolicy();
   ASSERT_EQ(manager->ListOperations().size(), 2U);
   const v1::Operation started = manager->ListOperations().back();
-  EXPECT_THAT(started.policy_reason(), HasSubstr("10 batches"));
+  EXPECT_THAT(started.policy_reason(), HasSubstr("15 batches"));
   EXPECT_EQ(started.request().subspaces(), static_cast<uint32_t>(kControlGroups)) << "as in the last job";
   manager->CheckPolicy();
   EXPECT_EQ(manager->ListOperations().size(), 2U) << "one at a time";

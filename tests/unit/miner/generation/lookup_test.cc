@@ -86,7 +86,9 @@ TEST_F(LookupTest, ASubspaceListsItsMembersNearestFirst) {
   ASSERT_EQ(subspace->members_size(), 5);
   for (int i = 0; i < 5; ++i) {
     EXPECT_EQ(subspace->members(i).subspace(), 2U);
-    if (i > 0) EXPECT_LE(subspace->members(i).similarity(), subspace->members(i - 1).similarity());
+    if (i > 0) {
+      EXPECT_LE(subspace->members(i).similarity(), subspace->members(i - 1).similarity());
+    }
   }
   EXPECT_EQ(subspace->nearest_size(), 3);
   request.set_subspace(4);
