@@ -84,6 +84,11 @@ absl::Status FaultInjectingFileSystem::Rename(const std::string& from, const std
   return base_.Rename(from, to);
 }
 
+absl::Status FaultInjectingFileSystem::LinkOrCopy(const std::string& from, const std::string& to) {
+  RETURN_IF_ERROR(Count("link", from));
+  return base_.LinkOrCopy(from, to);
+}
+
 absl::Status FaultInjectingFileSystem::SyncDirectory(const std::string& dir) {
   RETURN_IF_ERROR(Count("sync folder", dir));
   return base_.SyncDirectory(dir);

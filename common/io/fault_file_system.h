@@ -42,6 +42,7 @@ class FaultInjectingFileSystem : public FileSystem {
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<WritableFile>> OpenAppend(const std::string& path) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
+  absl::Status LinkOrCopy(const std::string& from, const std::string& to) override;
   absl::Status SyncDirectory(const std::string& dir) override;
   absl::Status MakeDirectories(const std::string& dir) override;
   absl::Status Remove(const std::string& path) override;

@@ -114,6 +114,14 @@ class PosixFileSystemImpl : public FileSystem {
     return absl::OkStatus();
   }
 
+  absl::Status LinkOrCopy(const std::string& from, const std::string& to) override {
+    if (link(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK || errno == EXDEV) {
+      return FileSystem::LinkOrCopy(from, to);
+    }
+    return ErrnoStatus(absl::StrCat("cannot link ", from, " to"), to, errno);
+  }
+
   absl::Status SyncDirectory(const std::string& dir) override {
     Descriptor fd(OpenRetrying(dir, O_RDONLY | O_DIRECTORY));
     if (fd.get() < 0) return ErrnoStatus("cannot open folder", dir, errno);
@@ -196,6 +204,15 @@ class PosixFileSystemImpl : public FileSystem {
 };
 
 }  // namespace
+
+absl::Status FileSystem::LinkOrCopy(const std::string& from, const std::string& to) {
+  if (Exists(to)) return absl::AlreadyExistsError(absl::StrCat("cannot copy ", from, " to ", to));
+  ASSIGN_OR_RETURN(const std::string data, ReadFile(from));
+  ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, Create(to));
+  RETURN_IF_ERROR(file->Append(data));
+  RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
 
 FileSystem& PosixFileSystem() {
   static PosixFileSystemImpl file_system;

@@ -14,15 +14,15 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "common/base/philox.h"
 #include "common/base/status_macros.h"
 #include "miner/clustering/balancer.h"
 #include "miner/clustering/nearest_centroid.h"
+#include "miner/clustering/row_view.h"
+#include "miner/clustering/seeding.h"
 
 namespace doppel {
 namespace {
 
-constexpr uint64_t kSeedTag = 0x6b6d65616e73;  // "kmeans"
 constexpr double kUnitTolerance = 1e-3;
 
 // The setting belongs to the calling thread, so others that cluster are not touched.
@@ -41,6 +41,12 @@ double Objective(const std::vector<float>& similarity) {
   double sum = 0;
   for (float s : similarity) sum += 1.0 - s;
   return sum;
+}
+
+bool HasConverged(const std::vector<double>& objective, double tolerance) {
+  if (tolerance <= 0 || objective.size() < 2) return false;
+  const double before = objective[objective.size() - 2], now = objective.back();
+  return before - now < tolerance * before;
 }
 
 // What FAISS' k-means asks for the nearest centroids: it does so once per iteration, which is our moment to
@@ -62,16 +68,22 @@ class ReportingIndex : public faiss::IndexFlatIP {
       cancelled_ = true;
       FAISS_THROW_MSG("cancelled");  // the one way out of FAISS' loop
     }
+    if (HasConverged(objective_, options_.tolerance)) {
+      converged_ = true;
+      FAISS_THROW_MSG("converged");
+    }
   }
 
   const std::vector<double>& objective() const { return objective_; }
   bool cancelled() const { return cancelled_; }
+  bool converged() const { return converged_; }
 
  private:
   const ClusterOptions& options_;
   const int threads_;
   mutable std::vector<double> objective_;  // search is const; one thread calls it
   mutable bool cancelled_ = false;
+  mutable bool converged_ = false;
 };
 
 absl::Status CheckOptions(const Matrix& rows, const ClusterOptions& options) {
@@ -86,6 +98,24 @@ absl::Status CheckOptions(const Matrix& rows, const ClusterOptions& options) {
   if (rows.values.size() != static_cast<size_t>(rows.rows) * rows.dimension) {
     return absl::InvalidArgumentError(
         absl::StrCat("cluster: ", rows.values.size(), " values for ", rows.rows, " x ", rows.dimension));
+  }
+  if (!(options.tolerance >= 0 && options.tolerance < 1) || !(options.balance == 0 || options.balance >= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cluster: tolerance ", options.tolerance, ", balance ", options.balance,
+                     ": the first must be in [0, 1), the second 0 or at least 1"));
+  }
+  if (options.max_size < 0 ||
+      (options.max_size > 0 && options.max_size / 2 < std::max<int64_t>(1, options.min_size))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cluster: max_size ", options.max_size, " with min_size ", options.min_size,
+                     ": the maximum must be 0 (none) or at least twice the minimum"));
+  }
+  if (options.initial_assignment != nullptr &&
+      (options.initial_centroids != nullptr ||
+       options.initial_assignment->size() != static_cast<size_t>(rows.rows))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cluster: initial assignment of ", options.initial_assignment->size(), " for ",
+                     rows.rows, " rows: there must be one entry per row, and no initial centroids beside"));
   }
   return absl::OkStatus();
 }
@@ -109,31 +139,34 @@ absl::StatusOr<std::vector<int32_t>> CheckRows(const Matrix& rows) {
   return kept;
 }
 
-Matrix Select(const Matrix& rows, const std::vector<int32_t>& kept, int64_t count) {
-  Matrix selected{count, rows.dimension, {}};
-  selected.values.reserve(count * rows.dimension);
-  for (int64_t i = 0; i < count; ++i) {
-    selected.values.insert(selected.values.end(), rows.row(kept[i]), rows.row(kept[i]) + rows.dimension);
+// Trains centroids with FAISS' own loop. It wants rows one after the other: a list of them is copied. Throws
+// what FAISS throws.
+absl::Status TrainFaiss(const RowView& rows, Matrix first, const ClusterOptions& options,
+                        ClusterResult* result) {
+  std::vector<float> copied;
+  if (rows.list != nullptr) {
+    copied.reserve(rows.count * rows.dimension);
+    for (int64_t i = 0; i < rows.count; ++i) {
+      copied.insert(copied.end(), rows.row(i), rows.row(i) + rows.dimension);
+    }
   }
-  return selected;
-}
-
-// Trains centroids on `rows` (more than M of them, none zeros). Throws what FAISS throws.
-absl::Status Train(const Matrix& rows, const ClusterOptions& options, ClusterResult* result) {
   faiss::ClusteringParameters parameters;
   parameters.niter = options.iterations;
   parameters.spherical = true;
-  parameters.seed = static_cast<int>(MixKey(options.seed, kSeedTag) & 0x3fffffff);
+  parameters.seed = FaissSeed(options.seed);
   parameters.min_points_per_centroid = 1;                                // or it prints a warning
   parameters.max_points_per_centroid = std::numeric_limits<int>::max();  // or it trains on a sample
   faiss::Clustering clustering(rows.dimension, options.subspaces, parameters);
+  clustering.centroids = std::move(first.values);
   ReportingIndex index(rows.dimension, options, omp_get_max_threads());
   try {
-    clustering.train(rows.rows, rows.values.data(), index);
+    clustering.train(rows.count, rows.list == nullptr ? rows.values : copied.data(), index);
   } catch (const faiss::FaissException&) {
-    if (!index.cancelled()) throw;
-    return absl::CancelledError(absl::StrCat("cluster: cancelled after iteration ", index.objective().size(),
-                                             " of ", options.iterations));
+    if (index.cancelled()) {
+      return absl::CancelledError(absl::StrCat("cluster: cancelled after iteration ",
+                                               index.objective().size(), " of ", options.iterations));
+    }
+    if (!index.converged()) throw;
   }
   result->centroids = Matrix{options.subspaces, rows.dimension, std::move(clustering.centroids)};
   result->objective = index.objective();
@@ -141,16 +174,15 @@ absl::Status Train(const Matrix& rows, const ClusterOptions& options, ClusterRes
 }
 
 // Exact, with the final centroids. Block after block, so that 64-bit numbers never exist for all rows.
-void Assign(const Matrix& rows, ClusterResult* result) {
+void Assign(const RowView& rows, ClusterResult* result) {
   constexpr int64_t kBlock = 1 << 16;
-  result->assignment.resize(rows.rows);
-  result->similarity.resize(rows.rows);
-  std::vector<int64_t> nearest(std::min(kBlock, rows.rows));
-  for (int64_t begin = 0; begin < rows.rows; begin += kBlock) {
-    const int64_t count = std::min(kBlock, rows.rows - begin);
-    NearestCentroids(rows.row(begin), count, result->centroids.values.data(), result->centroids.rows,
-                     rows.dimension, omp_get_max_threads(), nearest.data(),
-                     result->similarity.data() + begin);
+  result->assignment.resize(rows.count);
+  result->similarity.resize(rows.count);
+  std::vector<int64_t> nearest(std::min(kBlock, rows.count));
+  for (int64_t begin = 0; begin < rows.count; begin += kBlock) {
+    const int64_t count = std::min(kBlock, rows.count - begin);
+    NearestCentroids(rows.Part(begin, count), result->centroids.values.data(), result->centroids.rows,
+                     omp_get_max_threads(), nearest.data(), result->similarity.data() + begin);
     std::copy_n(nearest.begin(), count, result->assignment.begin() + begin);
   }
 }
@@ -167,13 +199,19 @@ void Scatter(const std::vector<int32_t>& kept, int64_t rows, ClusterResult* resu
   result->similarity = std::move(similarity);
 }
 
-absl::Status ClusterRows(const Matrix& rows, const ClusterOptions& options, ClusterResult* result) {
-  if (options.subspaces < rows.rows) {
-    RETURN_IF_ERROR(Train(rows, options, result));
+absl::Status ClusterRows(const RowView& rows, const ClusterOptions& options, ClusterResult* result) {
+  if (options.subspaces < rows.count) {
+    ASSIGN_OR_RETURN(Matrix first, FirstCentroids(rows, options, omp_get_max_threads()));
+    RETURN_IF_ERROR(TrainFaiss(rows, std::move(first), options, result));
     Assign(rows, result);
     return absl::OkStatus();
   }
-  result->centroids = rows;
+  result->centroids = Matrix{rows.count, rows.dimension, {}};
+  result->centroids.values.reserve(rows.count * rows.dimension);
+  for (int64_t i = 0; i < rows.count; ++i) {
+    result->centroids.values.insert(result->centroids.values.end(), rows.row(i),
+                                    rows.row(i) + rows.dimension);
+  }
   Assign(rows, result);
   result->objective = {Objective(result->similarity)};
   if (options.on_iteration && !options.on_iteration(1, 1, result->objective[0])) {
@@ -189,15 +227,13 @@ class FaissClusterer : public Clusterer {
     const ScopedOmpThreads threads(options.threads);
     try {
       ASSIGN_OR_RETURN(const std::vector<int32_t> kept, CheckRows(rows));
+      const bool all = kept.size() == static_cast<size_t>(rows.rows);
+      const RowView view = all ? RowView::All(rows) : RowView::Of(rows, kept);
       ClusterResult result;
-      if (kept.size() == static_cast<size_t>(rows.rows)) {
-        RETURN_IF_ERROR(ClusterRows(rows, options, &result));
-        return MergeSmallSubspaces(rows, std::move(result), options.min_size);
-      }
-      const Matrix trained = Select(rows, kept, kept.size());
-      RETURN_IF_ERROR(ClusterRows(trained, options, &result));
-      result = MergeSmallSubspaces(trained, std::move(result), options.min_size);
-      Scatter(kept, rows.rows, &result);
+      RETURN_IF_ERROR(ClusterRows(view, options, &result));
+      BalanceSubspaces(view, {options.min_size, options.max_size, options.balance}, omp_get_max_threads(),
+                       &result);
+      if (!all) Scatter(kept, rows.rows, &result);
       return result;
     } catch (const std::bad_alloc&) {
       return absl::ResourceExhaustedError(absl::StrCat("cluster: out of memory with ", rows.rows, " x ",

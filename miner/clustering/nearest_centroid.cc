@@ -29,17 +29,19 @@ std::vector<float> Pack(const float* centroids, int64_t m, int dimension, int wi
   return packed;
 }
 
-void RunKernel(const NearestCentroidKernel& kernel, const float* rows, int64_t n, const float* centroids,
-               int64_t m, int dimension, int threads, int64_t* nearest, float* product) {
-  const int width = kernel.width;
+void RunKernel(const NearestCentroidKernel& kernel, const RowView& rows, const float* centroids, int64_t m,
+               int threads, int64_t* nearest, float* product) {
+  const int width = kernel.width, dimension = rows.dimension;
   const std::vector<float> packed = Pack(centroids, m, dimension, width);
   const int64_t panels = (m + width - 1) / width;
-  ParallelFor(n, kChunk, threads, [&](int64_t begin, int64_t end) {
+  ParallelFor(rows.count, kChunk, threads, [&](int64_t begin, int64_t end) {
+    const float* row[kChunk];
+    for (int64_t i = begin; i < end; ++i) row[i - begin] = rows.row(i);
     std::vector<float> best((end - begin) * width, -std::numeric_limits<float>::infinity());
     std::vector<int32_t> panel((end - begin) * width, 0);
     for (int64_t p = 0; p < panels; ++p) {
-      kernel.run(rows + begin * dimension, end - begin, dimension, packed.data() + p * dimension * width,
-                 static_cast<int32_t>(p), best.data(), panel.data());
+      kernel.run(row, end - begin, dimension, packed.data() + p * dimension * width, static_cast<int32_t>(p),
+                 best.data(), panel.data());
     }
     for (int64_t i = begin; i < end; ++i) {
       const float* row_best = best.data() + (i - begin) * width;
@@ -73,20 +75,26 @@ void NearestCentroidsPortable(const float* rows, int64_t n, const float* centroi
   }
 }
 
-void NearestCentroids(const float* rows, int64_t n, const float* centroids, int64_t m, int dimension,
-                      int threads, int64_t* nearest, float* product) {
+void NearestCentroids(const RowView& rows, const float* centroids, int64_t m, int threads, int64_t* nearest,
+                      float* product) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f")) {
-    return RunKernel(NearestCentroidAvx512(), rows, n, centroids, m, dimension, threads, nearest, product);
+    return RunKernel(NearestCentroidAvx512(), rows, centroids, m, threads, nearest, product);
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return RunKernel(NearestCentroidAvx2(), rows, n, centroids, m, dimension, threads, nearest, product);
+    return RunKernel(NearestCentroidAvx2(), rows, centroids, m, threads, nearest, product);
   }
 #endif
-  ParallelFor(n, kChunk, threads, [&](int64_t begin, int64_t end) {
-    NearestCentroidsPortable(rows + begin * dimension, end - begin, centroids, m, dimension, nearest + begin,
-                             product + begin);
+  ParallelFor(rows.count, kChunk, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      NearestCentroidsPortable(rows.row(i), 1, centroids, m, rows.dimension, nearest + i, product + i);
+    }
   });
+}
+
+void NearestCentroids(const float* rows, int64_t n, const float* centroids, int64_t m, int dimension,
+                      int threads, int64_t* nearest, float* product) {
+  NearestCentroids(RowView{rows, dimension, nullptr, n}, centroids, m, threads, nearest, product);
 }
 
 }  // namespace doppel

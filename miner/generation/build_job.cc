@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "miner/generation/generation_diff.h"
 #include "miner/generation/generation_statistics.h"
 
 namespace doppel {
@@ -19,6 +20,10 @@ constexpr uint64_t kDefaultTargetSize = 10000;
 constexpr uint32_t kDefaultIterations = 20;
 constexpr uint32_t kMaxIterations = 10000;
 constexpr uint32_t kDefaultMinSize = 64;
+constexpr uint32_t kDefaultNeighbours = 64;
+constexpr int32_t kMaxNeighbours = 4096;
+// Above it the exact search, quadratic in the identities, is not what somebody wants who did not ask for it.
+constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 18;
 constexpr int kFailuresLogged = 3;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
@@ -30,6 +35,38 @@ std::string CanonicalJson(const v1::ReclusterRequest& request) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(request, &json, options);
   return json;
+}
+
+absl::Status ResolveNeighbours(uint64_t identities, v1::ReclusterRequest& request) {
+  if (request.neighbours() < -1 || request.neighbours() > kMaxNeighbours) {
+    return absl::InvalidArgumentError(absl::StrCat("neighbours: ", request.neighbours(),
+                                                   " is not within 1 … ", kMaxNeighbours,
+                                                   ", 0 (the default) or -1 (none)"));
+  }
+  if (request.neighbours() == 0) {
+    request.set_neighbours(identities <= kNeighboursByDefault ? int32_t{kDefaultNeighbours} : -1);
+  }
+  // There are no more others.
+  const auto others = static_cast<int64_t>(identities) - 1;
+  if (request.neighbours() > others) request.set_neighbours(others == 0 ? -1 : static_cast<int32_t>(others));
+  return absl::OkStatus();
+}
+
+// Whether k-means for `request` may start from the centroids of `previous`.
+bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& request, int dimension) {
+  if (previous == nullptr || request.cold_start() || previous->dimension() != dimension) return false;
+  const uint32_t asked = previous->info().requested_subspaces();
+  return request.subspaces() == (asked > 0 ? asked : previous->num_subspaces());
+}
+
+Matrix Centroids(const Generation& generation) {
+  Matrix centroids{generation.num_subspaces(), generation.dimension(), {}};
+  centroids.values.reserve(size_t{generation.num_subspaces()} * static_cast<size_t>(generation.dimension()));
+  for (uint32_t m = 0; m < generation.num_subspaces(); ++m) {
+    const absl::Span<const float> row = generation.Centroid(m);
+    centroids.values.insert(centroids.values.end(), row.begin(), row.end());
+  }
+  return centroids;
 }
 
 std::string CreationTime(absl::Time time) {
@@ -72,6 +109,7 @@ absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& reque
         absl::StrCat("iterations: ", request.iterations(), ", at most ", kMaxIterations));
   }
   if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
+  RETURN_IF_ERROR(ResolveNeighbours(n, resolved.request));
   ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
   return resolved;
 }
@@ -86,7 +124,25 @@ absl::StatusOr<v1::GenerationInfo> BuildJob::Run() {
   ASSIGN_OR_RETURN(resolved_, ResolveRequest(started_.request(), *environment_.catalog, *environment_.fs));
   ASSIGN_OR_RETURN(FrozenRepresentations frozen, Embed());
   ASSIGN_OR_RETURN(ClusterResult clusters, ClusterRows(frozen.rows));
-  return Write(std::move(frozen), std::move(clusters));
+  GenerationContents contents;
+  contents.first_identity = resolved_.split.first_identity;
+  if (environment_.find_neighbours && resolved_.request.neighbours() > 0) {
+    ASSIGN_OR_RETURN(IdentityNeighbours found, SearchNeighbours(frozen.rows));
+    contents.info.set_neighbours(static_cast<uint32_t>(found.neighbours));
+    contents.neighbours = std::move(found.rows);
+    contents.similarities = std::move(found.similarities);
+    for (uint32_t& row : contents.neighbours) row += static_cast<uint32_t>(contents.first_identity);
+  }
+  Describe(clusters, contents.info);
+  contents.assignment = std::move(clusters.assignment);
+  contents.centroids = std::move(clusters.centroids);
+  contents.representations = std::move(frozen.rows);
+  if (const auto active = environment_.active()) contents.guard_list = active->guard_list();
+  DescribeGuardList(contents.guard_list, contents.info);
+  DescribeNeighbours(contents, contents.info);
+  if (previous_ != nullptr) DescribeMoves(*previous_, contents, contents.info);
+  if (resolved_.request.dry_run()) return std::move(contents.info);
+  return Write(std::move(contents));
 }
 
 void BuildJob::Interrupt(absl::Status why) {
@@ -147,6 +203,15 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   options.seed = request.seed();
   options.threads = environment_.cluster_threads;
   options.min_size = request.min_size();
+  previous_ = environment_.active();
+  Matrix start;
+  if (CanStartFrom(previous_.get(), request, rows.dimension)) {
+    // As many as merging and splitting have made of the same M, so that a subspace keeps its number.
+    options.subspaces = static_cast<int>(previous_->num_subspaces());
+    start = Centroids(*previous_);
+    options.initial_centroids = &start;
+    warm_start_ = previous_->number();
+  }
   options.on_iteration = [this](int iteration, int of, double objective) {
     Advance(static_cast<uint64_t>(std::max(0, iteration)));
     return Interruption().ok();
@@ -158,8 +223,22 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   return clusters;
 }
 
-v1::GenerationInfo BuildJob::Describe(const ClusterResult& clusters) const {
-  v1::GenerationInfo info;
+absl::StatusOr<IdentityNeighbours> BuildJob::SearchNeighbours(const Matrix& rows) {
+  Begin("neighbours", 0, static_cast<uint64_t>(rows.rows));
+  NeighbourOptions options;
+  options.neighbours = resolved_.request.neighbours();
+  options.threads = environment_.cluster_threads;
+  options.on_progress = [this](int64_t done, int64_t) {
+    Advance(static_cast<uint64_t>(done));
+    return Interruption().ok();
+  };
+  absl::StatusOr<IdentityNeighbours> found = environment_.find_neighbours(rows, options);
+  RETURN_IF_ERROR(Interruption());
+  neighbours_seconds_ = SecondsInPhase();
+  return found;
+}
+
+void BuildJob::Describe(const ClusterResult& clusters, v1::GenerationInfo& info) const {
   info.set_generation(started_.generation());
   info.set_created_at(CreationTime(environment_.clock->Now()));
   info.set_catalog_fingerprint(environment_.catalog->fingerprint());
@@ -170,19 +249,16 @@ v1::GenerationInfo BuildJob::Describe(const ClusterResult& clusters) const {
   for (double objective : clusters.objective) info.add_objective(objective);
   info.set_embed_seconds(embed_seconds_);
   info.set_cluster_seconds(cluster_seconds_);
+  info.set_neighbours_seconds(neighbours_seconds_);
+  info.set_requested_subspaces(resolved_.request.subspaces());
+  info.set_merged_subspaces(static_cast<uint32_t>(clusters.merged));
+  info.set_warm_start(warm_start_);
   DescribeSubspaces(clusters.centroids, clusters.assignment, clusters.similarity,
                     environment_.cluster_threads, info);
-  return info;
 }
 
-absl::StatusOr<v1::GenerationInfo> BuildJob::Write(FrozenRepresentations frozen, ClusterResult clusters) {
+absl::StatusOr<v1::GenerationInfo> BuildJob::Write(GenerationContents contents) {
   Begin("publish", 0, 1);
-  GenerationContents contents;
-  contents.info = Describe(clusters);
-  contents.first_identity = resolved_.split.first_identity;
-  contents.assignment = std::move(clusters.assignment);
-  contents.centroids = std::move(clusters.centroids);
-  contents.representations = std::move(frozen.rows);
   v1::GenerationInfo written;
   GenerationStore::WriteHooks hooks;
   hooks.keep_going = [this] { return Interruption().ok(); };

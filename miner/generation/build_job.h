@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,12 +17,18 @@
 #include "doppel/v1/embedding.pb.h"
 #include "doppel/v1/storage.pb.h"
 #include "miner/clustering/clusterer.h"
+#include "miner/generation/generation.h"
 #include "miner/generation/generation_store.h"
 #include "miner/generation/model_info.h"
+#include "miner/neighbours/identity_neighbours.h"
 #include "miner/representation/embedding_leases.h"
 #include "miner/representation/representation_store.h"
 
 namespace doppel {
+
+// FindIdentityNeighbours, or a stand-in for it.
+using NeighbourSearch =
+    std::function<absl::StatusOr<IdentityNeighbours>(const Matrix&, const NeighbourOptions&)>;
 
 // What the jobs of one miner share. Pointers are not owned.
 struct BuildEnvironment {
@@ -34,6 +41,10 @@ struct BuildEnvironment {
   int cluster_threads = 0;
   uint64_t lease_identities = 1024;
   absl::Duration lease_duration = absl::Seconds(60);
+  // Null: generations have no neighbours.
+  NeighbourSearch find_neighbours;
+  // The one to start from and to compare with; may give null.
+  std::function<std::shared_ptr<const Generation>()> active = [] { return nullptr; };
 };
 
 // A request with its zeros replaced by what they mean for this catalog and model.
@@ -46,12 +57,13 @@ struct ResolvedRequest {
 absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& request, const Catalog& catalog,
                                                FileSystem& fs);
 
-// One mining run: embed (by others, over leases), cluster, write the generation. What was committed survives
-// it: a job of the same operation that is run again goes on from there. Thread-safe.
+// One mining run: embed (by others, over leases), cluster, find neighbours, write the generation (a dry run
+// does not). What was committed survives it: a job of the same operation that is run again goes on from
+// there. Thread-safe.
 class BuildJob {
  public:
   struct Progress {
-    std::string phase;  // "embed", "cluster", "publish"
+    std::string phase;  // "embed", "cluster", "neighbours", "publish"
     uint64_t done = 0;
     uint64_t total = 0;
     double eta_seconds = 0;
@@ -59,8 +71,8 @@ class BuildJob {
 
   BuildJob(BuildEnvironment environment, v1::OperationStarted started);
 
-  // Blocks until the generation is written and renamed into place, or the job failed or was interrupted. To
-  // be called once.
+  // Blocks until the generation is written and renamed into place (a dry run: described), or the job failed
+  // or was interrupted. To be called once.
   absl::StatusOr<v1::GenerationInfo> Run() ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes Run return `why` soon, from any phase. The first one counts.
   void Interrupt(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -79,8 +91,9 @@ class BuildJob {
  private:
   absl::StatusOr<FrozenRepresentations> Embed();
   absl::StatusOr<ClusterResult> ClusterRows(const Matrix& rows);
-  absl::StatusOr<v1::GenerationInfo> Write(FrozenRepresentations frozen, ClusterResult clusters);
-  v1::GenerationInfo Describe(const ClusterResult& clusters) const;
+  absl::StatusOr<IdentityNeighbours> SearchNeighbours(const Matrix& rows);
+  absl::StatusOr<v1::GenerationInfo> Write(GenerationContents contents);
+  void Describe(const ClusterResult& clusters, v1::GenerationInfo& info) const;
   void Begin(const char* phase, uint64_t done, uint64_t total) ABSL_LOCKS_EXCLUDED(mutex_);
   void Advance(uint64_t done) ABSL_LOCKS_EXCLUDED(mutex_);
   double SecondsInPhase() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -97,6 +110,10 @@ class BuildJob {
   // Used by Run alone.
   double embed_seconds_ = 0;
   double cluster_seconds_ = 0;
+  double neighbours_seconds_ = 0;
+  // As it was when clustering began; may be null.
+  std::shared_ptr<const Generation> previous_;
+  uint64_t warm_start_ = 0;
 
   mutable absl::Mutex mutex_;
   absl::Status interruption_ ABSL_GUARDED_BY(mutex_);

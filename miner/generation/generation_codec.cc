@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -42,6 +43,18 @@ absl::Status CheckContents(const GenerationContents& contents) {
                                                      " of ", centroids.rows));
     }
   }
+  const uint64_t k = contents.info.neighbours();
+  if (contents.neighbours.size() != n * k || contents.similarities.size() != n * k) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a generation of ", n, " identities with ", k, " neighbours each has ", contents.neighbours.size(),
+        " neighbours and ", contents.similarities.size(), " similarities"));
+  }
+  for (const uint32_t neighbour : contents.neighbours) {
+    if (neighbour < contents.first_identity || neighbour - contents.first_identity >= n) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("neighbour ", neighbour, " is not an identity of the generation"));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -66,11 +79,36 @@ absl::StatusOr<EncodedGeneration> EncodedGeneration::Encode(const GenerationCont
 }
 
 std::vector<EncodedFile> EncodedGeneration::Files() const {
-  return {{kAssignmentFile, {Bytes(contents_->assignment)}},
-          {kMembersFile, {Bytes(members_)}},
-          {kOffsetsFile, {Bytes(offsets_)}},
-          {kCentroidsFile, {centroids_header_, Bytes(contents_->centroids.values)}},
-          {kRepresentationsFile, {representations_header_, Bytes(contents_->representations.values)}}};
+  std::vector<EncodedFile> files = {
+      {kAssignmentFile, {Bytes(contents_->assignment)}},
+      {kMembersFile, {Bytes(members_)}},
+      {kOffsetsFile, {Bytes(offsets_)}},
+      {kCentroidsFile, {centroids_header_, Bytes(contents_->centroids.values)}},
+      {kRepresentationsFile, {representations_header_, Bytes(contents_->representations.values)}}};
+  if (!contents_->neighbours.empty()) {
+    files.push_back({kNeighboursFile, {Bytes(contents_->neighbours)}});
+    files.push_back({kSimilaritiesFile, {Bytes(contents_->similarities)}});
+  }
+  for (EncodedFile& file : GuardListFiles(contents_->guard_list)) files.push_back(std::move(file));
+  return files;
+}
+
+std::vector<EncodedFile> GuardListFiles(const GuardList& guard_list) {
+  static_assert(sizeof(GuardList::Pair) == 2 * sizeof(uint32_t));
+  std::vector<EncodedFile> files;
+  const std::vector<GuardList::Pair>& pairs = guard_list.pairs();
+  if (!pairs.empty()) {
+    const absl::string_view bytes(reinterpret_cast<const char*>(pairs.data()),
+                                  pairs.size() * sizeof(GuardList::Pair));
+    files.push_back({kGuardPairsFile, {bytes}});
+  }
+  if (!guard_list.samples().empty()) files.push_back({kGuardSamplesFile, {Bytes(guard_list.samples())}});
+  return files;
+}
+
+void DescribeGuardList(const GuardList& guard_list, v1::GenerationInfo& info) {
+  info.set_guarded_pairs(guard_list.pairs().size());
+  info.set_dropped_samples(guard_list.samples().size());
 }
 
 std::string NpyFloatHeader(int64_t rows, int columns) {

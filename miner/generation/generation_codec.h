@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "doppel/v1/storage.pb.h"
+#include "miner/cleaning/guard_list.h"
 #include "miner/representation/matrix.h"
 
 namespace doppel {
@@ -18,6 +19,11 @@ inline constexpr char kMembersFile[] = "members.u32";
 inline constexpr char kOffsetsFile[] = "offsets.u64";
 inline constexpr char kCentroidsFile[] = "centroids.npy";
 inline constexpr char kRepresentationsFile[] = "representations.npy";
+// Only in a generation that has such.
+inline constexpr char kNeighboursFile[] = "neighbours.u32";
+inline constexpr char kSimilaritiesFile[] = "neighbour_similarities.f32";
+inline constexpr char kGuardPairsFile[] = "guard_pairs.u32";
+inline constexpr char kGuardSamplesFile[] = "guard_samples.u64";
 inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kDoneFile[] = "DONE";
 inline constexpr uint32_t kGenerationFormatVersion = 1;
@@ -29,6 +35,10 @@ struct GenerationContents {
   std::vector<int32_t> assignment;  // [N], in [0, M)
   Matrix centroids;                 // [M, D]
   Matrix representations;           // [N, D]
+  // [N, info.neighbours], catalog identity numbers, most similar first, and the cosines with them.
+  std::vector<uint32_t> neighbours;
+  std::vector<float> similarities;
+  GuardList guard_list;
 };
 
 // One file to write: its parts one after the other. They point into the contents and the encoding.
@@ -52,6 +62,11 @@ class EncodedGeneration {
   std::string centroids_header_;
   std::string representations_header_;
 };
+
+// The files of a guard list; none if it is empty. They point into it.
+std::vector<EncodedFile> GuardListFiles(const GuardList& guard_list);
+// Sets the fields of `info` that tell its size.
+void DescribeGuardList(const GuardList& guard_list, v1::GenerationInfo& info);
 
 // The header of a .npy file (version 1.0) of float32 [rows, columns] in C order: a multiple of 64 bytes.
 std::string NpyFloatHeader(int64_t rows, int columns);

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,15 +20,27 @@
 #include "common/io/file_system.h"
 #include "doppel/v1/embedding.pb.h"
 #include "doppel/v1/mining.pb.h"
+#include "miner/cleaning/guard_list.h"
 #include "miner/clustering/clusterer.h"
 #include "miner/generation/build_job.h"
+#include "miner/generation/event_log.h"
 #include "miner/generation/generation.h"
 #include "miner/generation/generation_store.h"
 #include "miner/generation/journal.h"
 #include "miner/generation/miner_state.h"
+#include "miner/generation/policy.h"
 #include "miner/generation/state_lock.h"
 
 namespace doppel {
+
+// What the policy learns of the training that goes on.
+struct TrainingFacts {
+  uint64_t batches_acknowledged = 0;  // since the process started
+  // As trainers report; nullopt: they do not.
+  std::optional<uint64_t> model_step;
+  std::optional<double> active_share;
+};
+using TrainingSource = std::function<TrainingFacts()>;
 
 // Owns the state directory, the job's thread and the generation that is served. Every change is journalled
 // before it is applied and acknowledged. Thread-safe; the contract of the methods is miner.h's.
@@ -47,6 +61,17 @@ class GenerationManager {
     int cluster_threads = 0;
     uint64_t lease_identities = 1024;
     absl::Duration lease_duration = absl::Seconds(60);
+    // Null: generations have no neighbours.
+    NeighbourSearch find_neighbours;
+    // Published generations to keep besides the active, the previously active, the pinned ones and those that
+    // somebody reads; 0: all.
+    uint32_t keep_generations = 0;
+    // Of the job's thread and of those that it starts.
+    int nice = 0;
+    // Until one is set.
+    v1::ReclusterPolicySpec policy;
+    // Zero: nobody looks but CheckPolicy.
+    absl::Duration policy_interval = absl::ZeroDuration();
   };
   static absl::StatusOr<std::unique_ptr<GenerationManager>> Open(Options options);
   // Stops the job's thread without journalling an end.
@@ -57,7 +82,15 @@ class GenerationManager {
   absl::StatusOr<std::shared_ptr<const Generation>> GetGeneration(uint64_t number) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<v1::GenerationInfo> ListGenerations() const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<v1::GenerationInfo> DescribeGeneration(uint64_t number) const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::GenerationInfo> Activate(uint64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<v1::GenerationInfo> Retire(uint64_t number, bool dry_run) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<v1::GenerationInfo> Pin(uint64_t number, bool pinned) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<v1::GenerationInfo> PublishGuardList(uint64_t base, const GuardList& guard_list,
+                                                      const std::string& note)
+      ABSL_LOCKS_EXCLUDED(deriving_, mutex_);
+  const EventLog& events() const { return events_; }
 
   absl::StatusOr<v1::Operation> Recluster(const v1::ReclusterRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::Operation> GetOperation(const std::string& id) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -65,6 +98,14 @@ class GenerationManager {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::Operation> CancelOperation(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<v1::Operation> ListOperations() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  v1::GetPolicyResponse GetPolicy() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null: nobody trains.
+  void SetTrainingSource(TrainingSource source) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Starts a job if the policy says so.
+  void CheckPolicy() ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -81,17 +122,49 @@ class GenerationManager {
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status BindCatalog(bool has_history);
   absl::Status LoadGenerations() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Adds the facts that a crash left out.
+  absl::Status FinishOperation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeUpOperation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RemoveLeftovers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Record(const std::vector<v1::MinerUpdate>& updates) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<v1::Operation> Start(const v1::ReclusterRequest& request, const std::string& policy_reason)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<uint64_t> NextNumber() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartJob(const v1::OperationStarted& started) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RunJob(const std::shared_ptr<BuildJob>& job) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status Publish(const BuildJob& job, const v1::GenerationInfo& info,
-                       std::shared_ptr<const Generation> generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Until the queue is empty.
+  void RunJobs(std::shared_ptr<BuildJob> job) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns the next one, which job_ is by then.
+  std::shared_ptr<BuildJob> RunJob(const std::shared_ptr<BuildJob>& job, std::vector<uint64_t>* retired)
+      ABSL_LOCKS_EXCLUDED(deriving_, mutex_);
+  // Journals the start of the first in the queue; null if there is none, or it cannot be.
+  std::shared_ptr<BuildJob> NextJob() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Maps what a job wrote, with the guard list that holds now.
+  absl::StatusOr<std::shared_ptr<const Generation>> LoadWritten(uint64_t number)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(deriving_);
+  absl::Status Publish(const BuildJob& job, std::shared_ptr<const Generation> generation)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RecordDryRun(const BuildJob& job, const v1::GenerationInfo& statistics)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecordFailure(const BuildJob& job, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Serves it from now on, and says so.
+  void Serve(std::shared_ptr<const Generation> generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddOperationEvent(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckRetirable(uint64_t number) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Journals that those beyond keep_generations are retired.
+  std::vector<uint64_t> RetireOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveFiles(const std::vector<uint64_t>& numbers);
+  void WatchPolicy() ABSL_LOCKS_EXCLUDED(mutex_);
+  struct PolicyInputs {
+    v1::ReclusterPolicySpec spec;
+    v1::ReclusterRequest request;
+    PolicyFacts facts;
+  };
+  PolicyInputs GatherPolicy() ABSL_LOCKS_EXCLUDED(mutex_);
   v1::Operation Describe(const MinerState::OperationRecord& record) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  v1::GenerationInfo WithActive(v1::GenerationInfo info) const;
+  // With what the journal says of it.
+  v1::GenerationInfo WithState(v1::GenerationInfo info) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<BuildJob> Job() const ABSL_LOCKS_EXCLUDED(mutex_);
   double SecondsSince(const std::string& started_at) const;
 
@@ -104,7 +177,11 @@ class GenerationManager {
 
   // With locks of their own.
   PublishedPtr<Generation> active_;
+  EventLog events_;
 
+  // Held while the guard list of a generation is being settled: one that is published meanwhile must not be
+  // lost.
+  absl::Mutex deriving_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   MinerState state_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Journal> journal_ ABSL_GUARDED_BY(mutex_);
@@ -118,6 +195,14 @@ class GenerationManager {
   absl::Status unrecorded_end_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_ ABSL_GUARDED_BY(mutex_);
+  // Highest number that was promised to a generation without an operation.
+  uint64_t reserved_number_ ABSL_GUARDED_BY(mutex_) = 0;
+  TrainingSource training_ ABSL_GUARDED_BY(mutex_);
+  // What was acknowledged when that generation was seen to be active first.
+  uint64_t counted_generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t counted_from_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string last_verdict_ ABSL_GUARDED_BY(mutex_);
+  std::thread policy_thread_;
 };
 
 }  // namespace doppel

@@ -79,4 +79,27 @@ void DescribeSubspaces(const Matrix& centroids, absl::Span<const int32_t> assign
                      static_cast<double>(assignment.size()));
 }
 
+void DescribeNeighbours(const GenerationContents& contents, v1::GenerationInfo& info) {
+  const uint64_t k = info.neighbours();
+  if (k == 0) return;
+  std::vector<double> sums(static_cast<size_t>(info.subspace_size()));
+  std::vector<uint64_t> inside(sums.size());
+  for (size_t i = 0; i < contents.assignment.size(); ++i) {
+    const int32_t subspace = contents.assignment[i];
+    for (size_t j = i * k; j < (i + 1) * k; ++j) {
+      sums[subspace] += static_cast<double>(contents.similarities[j]);
+      inside[subspace] += contents.assignment[contents.neighbours[j] - contents.first_identity] == subspace;
+    }
+  }
+  double sum = 0;
+  for (v1::SubspaceInfo& subspace : *info.mutable_subspace()) {
+    const double neighbours = static_cast<double>(subspace.identities() * k);
+    sum += sums[subspace.subspace()];
+    if (neighbours == 0) continue;
+    subspace.set_lookalike_density(sums[subspace.subspace()] / neighbours);
+    subspace.set_neighbours_inside(static_cast<double>(inside[subspace.subspace()]) / neighbours);
+  }
+  info.set_lookalike_density(sum / static_cast<double>(contents.assignment.size() * k));
+}
+
 }  // namespace doppel

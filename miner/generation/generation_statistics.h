@@ -2,6 +2,7 @@
 
 #include "absl/types/span.h"
 #include "doppel/v1/types.pb.h"
+#include "miner/generation/generation_codec.h"
 #include "miner/representation/matrix.h"
 
 namespace doppel {
@@ -11,5 +12,9 @@ namespace doppel {
 // one per core).
 void DescribeSubspaces(const Matrix& centroids, absl::Span<const int32_t> assignment,
                        absl::Span<const float> similarity, int threads, v1::GenerationInfo& info);
+
+// Fills lookalike_density and neighbours_inside of `info` and of its subspaces, which DescribeSubspaces has
+// listed. Nothing if `contents` has no neighbours.
+void DescribeNeighbours(const GenerationContents& contents, v1::GenerationInfo& info);
 
 }  // namespace doppel

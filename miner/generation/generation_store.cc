@@ -35,13 +35,38 @@ std::string GenerationStore::Directory(uint64_t number) const {
 }
 
 absl::Status GenerationStore::Write(const GenerationContents& contents, const WriteHooks& hooks) {
-  const uint64_t number = contents.info.generation();
+  return Replace(contents.info.generation(),
+                 [&](const std::string& directory) { return WriteAll(directory, contents, hooks); });
+}
+
+absl::Status GenerationStore::Derive(uint64_t base, v1::GenerationInfo info, const GuardList& guard_list) {
+  ASSIGN_OR_RETURN(const v1::GenerationManifest from, ReadManifest(base));
+  DescribeGuardList(guard_list, info);
+  return Replace(info.generation(), [&](const std::string& directory) -> absl::Status {
+    v1::GenerationManifest manifest;
+    manifest.set_format_version(kGenerationFormatVersion);
+    for (const v1::FileDigest& file : from.files()) {
+      if (file.name() == kGuardPairsFile || file.name() == kGuardSamplesFile) continue;
+      RETURN_IF_ERROR(fs_.LinkOrCopy(absl::StrCat(Directory(base), "/", file.name()),
+                                     absl::StrCat(directory, "/", file.name())));
+      *manifest.add_files() = file;
+    }
+    for (const EncodedFile& file : GuardListFiles(guard_list)) {
+      ASSIGN_OR_RETURN(*manifest.add_files(), WriteFile(directory, file, {}));
+    }
+    *manifest.mutable_info() = info;
+    return WriteManifest(directory, manifest, {});
+  });
+}
+
+absl::Status GenerationStore::Replace(uint64_t number,
+                                      const std::function<absl::Status(const std::string&)>& write) {
   if (number == 0) return absl::InvalidArgumentError("generation numbers begin at 1");
   const std::string temporary = absl::StrCat(root_, "/", kTemporaryPrefix, number);
   const std::string directory = Directory(number);
   if (fs_.Exists(temporary)) RETURN_IF_ERROR(fs_.RemoveRecursively(temporary));
   absl::Status status = fs_.MakeDirectories(temporary);
-  if (status.ok()) status = WriteAll(temporary, contents, hooks);
+  if (status.ok()) status = write(temporary);
   if (status.ok() && fs_.Exists(directory)) status = fs_.RemoveRecursively(directory);
   if (status.ok()) status = fs_.Rename(temporary, directory);
   if (status.ok()) return fs_.SyncDirectory(root_);
@@ -62,6 +87,12 @@ absl::Status GenerationStore::WriteAll(const std::string& directory, const Gener
   }
   *manifest.mutable_info() = contents.info;
   hooks.before_manifest(*manifest.mutable_info());
+  DescribeGuardList(contents.guard_list, *manifest.mutable_info());
+  return WriteManifest(directory, manifest, hooks);
+}
+
+absl::Status GenerationStore::WriteManifest(const std::string& directory,
+                                            const v1::GenerationManifest& manifest, const WriteHooks& hooks) {
   ASSIGN_OR_RETURN(const std::string json, EncodeManifest(manifest));
   const std::string done = EncodeDone(json);
   RETURN_IF_ERROR(WriteFile(directory, {kManifestFile, {json}}, hooks).status());

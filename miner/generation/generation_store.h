@@ -34,6 +34,11 @@ class GenerationStore {
   // number that lies there is replaced: so do it only for numbers that were never published.
   absl::Status Write(const GenerationContents& contents, const WriteHooks& hooks);
 
+  // Makes info.generation() out of `base` with another guard list, whole or not at all like Write. The arrays
+  // are shared with it (hard links) where the file system can. `info` is taken as it is, but for the sizes of
+  // the guard list. `base` may be info.generation() itself, if it was never published: then it is replaced.
+  absl::Status Derive(uint64_t base, v1::GenerationInfo info, const GuardList& guard_list);
+
   // Reads and checks the manifest alone. NOT_FOUND, DATA_LOSS.
   absl::StatusOr<v1::GenerationManifest> ReadManifest(uint64_t number) const;
   // Checks every byte and maps it. DATA_LOSS names the damaged file; FAILED_PRECONDITION names both
@@ -49,6 +54,10 @@ class GenerationStore {
  private:
   absl::StatusOr<v1::FileDigest> WriteFile(const std::string& directory, const EncodedFile& file,
                                            const WriteHooks& hooks);
+  // Runs `write` on a temporary directory and renames it.
+  absl::Status Replace(uint64_t number, const std::function<absl::Status(const std::string&)>& write);
+  absl::Status WriteManifest(const std::string& directory, const v1::GenerationManifest& manifest,
+                             const WriteHooks& hooks);
   absl::Status WriteAll(const std::string& directory, const GenerationContents& contents,
                         const WriteHooks& hooks);
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -71,7 +72,9 @@ class MappedGeneration : public Generation {
                                               NpyFloatHeader(static_cast<int64_t>(m), columns), m * d));
     ASSIGN_OR_RETURN(representations_, Array<float>(files_, directory, kRepresentationsFile,
                                                     NpyFloatHeader(static_cast<int64_t>(n), columns), n * d));
-    return Check(directory);
+    RETURN_IF_ERROR(Check(directory));
+    RETURN_IF_ERROR(OpenNeighbours(directory));
+    return OpenGuardList(directory);
   }
 
   const v1::GenerationInfo& info() const override { return info_; }
@@ -89,13 +92,73 @@ class MappedGeneration : public Generation {
   absl::Span<const float> Representation(uint64_t identity) const override {
     return representations_.subspan((identity - first_identity_) * info_.dimension(), info_.dimension());
   }
+  int num_neighbours() const override { return static_cast<int>(info_.neighbours()); }
+  absl::Span<const uint32_t> Neighbours(uint64_t identity) const override {
+    return neighbours_.subspan((identity - first_identity_) * info_.neighbours(), info_.neighbours());
+  }
+  absl::Span<const float> NeighbourSimilarities(uint64_t identity) const override {
+    return similarities_.subspan((identity - first_identity_) * info_.neighbours(), info_.neighbours());
+  }
+  const GuardList& guard_list() const override { return guard_list_; }
 
  private:
+  absl::Status OpenNeighbours(const std::string& directory) {
+    const uint64_t n = assignment_.size();
+    const uint64_t k = info_.neighbours();
+    if (k == 0) return absl::OkStatus();
+    if (k >= n) {
+      return absl::DataLossError(
+          absl::StrCat(directory, "/", kManifestFile, ": ", k, " neighbours of ", n, " identities"));
+    }
+    ASSIGN_OR_RETURN(neighbours_, Array<uint32_t>(files_, directory, kNeighboursFile, "", n * k));
+    ASSIGN_OR_RETURN(similarities_, Array<float>(files_, directory, kSimilaritiesFile, "", n * k));
+    for (uint64_t i = 0; i < n; ++i) {
+      for (uint64_t j = i * k; j < (i + 1) * k; ++j) {
+        const uint32_t neighbour = neighbours_[j];
+        if (neighbour < first_identity_ || neighbour - first_identity_ >= n ||
+            neighbour == first_identity_ + i) {
+          return Contradiction(directory, kNeighboursFile);
+        }
+        // Not a number is no order either.
+        if (j > i * k && !(similarities_[j] <= similarities_[j - 1])) {
+          return Contradiction(directory, kSimilaritiesFile);
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenGuardList(const std::string& directory) {
+    std::vector<GuardList::Pair> pairs;
+    std::vector<uint64_t> samples;
+    if (const uint64_t count = info_.guarded_pairs(); count > 0) {
+      ASSIGN_OR_RETURN(const absl::Span<const uint32_t> numbers,
+                       Array<uint32_t>(files_, directory, kGuardPairsFile, "", 2 * count));
+      pairs.reserve(count);
+      for (uint64_t i = 0; i < count; ++i) pairs.push_back({numbers[2 * i], numbers[2 * i + 1]});
+    }
+    if (const uint64_t count = info_.dropped_samples(); count > 0) {
+      ASSIGN_OR_RETURN(const absl::Span<const uint64_t> numbers,
+                       Array<uint64_t>(files_, directory, kGuardSamplesFile, "", count));
+      samples.assign(numbers.begin(), numbers.end());
+    }
+    absl::StatusOr<GuardList> list = GuardList::Make(std::move(pairs), std::move(samples));
+    if (!list.ok()) return Contradiction(directory, kGuardPairsFile);
+    guard_list_ = *std::move(list);
+    if (guard_list_.pairs().size() != info_.guarded_pairs()) return Contradiction(directory, kGuardPairsFile);
+    if (guard_list_.samples().size() != info_.dropped_samples()) {
+      return Contradiction(directory, kGuardSamplesFile);
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status Contradiction(const std::string& directory, const char* file) {
+    return absl::DataLossError(absl::StrCat(directory, "/", file, ": contradicts the other files"));
+  }
+
   // The CRCs say that the bytes are the writer's; this, that no reader can run out of an array.
   absl::Status Check(const std::string& directory) {
-    const auto bad = [&directory](const char* file) {
-      return absl::DataLossError(absl::StrCat(directory, "/", file, ": contradicts the other files"));
-    };
+    const auto bad = [&directory](const char* file) { return Contradiction(directory, file); };
     const uint64_t n = assignment_.size();
     if (offsets_.front() != 0 || offsets_.back() != n) return bad(kOffsetsFile);
     for (size_t m = 0; m + 1 < offsets_.size(); ++m) {
@@ -121,6 +184,9 @@ class MappedGeneration : public Generation {
   absl::Span<const uint64_t> offsets_;
   absl::Span<const float> centroids_;
   absl::Span<const float> representations_;
+  absl::Span<const uint32_t> neighbours_;
+  absl::Span<const float> similarities_;
+  GuardList guard_list_;
   uint64_t first_identity_ = 0;
 };
 

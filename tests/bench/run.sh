@@ -10,7 +10,8 @@ usage() {
 usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENCHMARK]
 
   cluster   k-means over 100 K × 128 against stock FAISS
-  plan      µs per planned batch at 10⁵, 10⁶ and 10⁷ identities
+  neighbours  every identity's 64 nearest of 100 K × 128: time, memory, recall against brute force
+  plan      µs per planned batch of every plan at 10⁵, 10⁶ and 10⁷ identities, and resident memory
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)

@@ -67,6 +67,16 @@ INSTANTIATE_TEST_SUITE_P(All, FileSystemTest, testing::Values(Kind::kPosix, Kind
                                                                 : "Fault";
                          });
 
+TEST_P(FileSystemTest, LinkOrCopyGivesAFileASecondName) {
+  Write("a", "what it holds");
+  ASSERT_TRUE(fs_->LinkOrCopy(Path("a"), Path("b")).ok());
+  EXPECT_EQ(Read("b"), "what it holds");
+  EXPECT_EQ(fs_->LinkOrCopy(Path("a"), Path("b")).code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(fs_->Remove(Path("a")).ok());
+  EXPECT_EQ(Read("b"), "what it holds");
+  EXPECT_EQ(fs_->LinkOrCopy(Path("gone"), Path("c")).code(), absl::StatusCode::kNotFound);
+}
+
 TEST_P(FileSystemTest, ReadsWhatWasWritten) {
   const std::string data = std::string("a\0b\n", 4) + std::string(10000, 'x');
   Write("file", data);

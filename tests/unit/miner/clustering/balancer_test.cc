@@ -42,13 +42,18 @@ struct Circle {
   }
 };
 
+ClusterResult MergeSmall(const Matrix& rows, ClusterResult result, int64_t min_size) {
+  MergeSmallSubspaces(RowView::All(rows), min_size, &result);
+  return result;
+}
+
 double Angle(const ClusterResult& result, int64_t subspace) {
   return std::atan2(result.centroids.row(subspace)[1], result.centroids.row(subspace)[0]) * 180 / M_PI;
 }
 
 TEST(Balancer, LeavesSubspacesOfTheSizeAskedForAlone) {
   Circle c({0, 2, 90, 92}, {0, 0, 1, 1}, {1, 91});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   EXPECT_EQ(result.assignment, c.result.assignment);
   EXPECT_EQ(result.centroids.values, c.result.centroids.values);
   EXPECT_EQ(result.similarity, c.result.similarity);
@@ -57,7 +62,7 @@ TEST(Balancer, LeavesSubspacesOfTheSizeAskedForAlone) {
 
 TEST(Balancer, MergesASmallOneIntoTheNearestRemaining) {
   Circle c({0, 2, 30, 90, 92}, {0, 0, 1, 2, 2}, {1, 30, 91});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 0, 1, 1));
   EXPECT_EQ(result.merged, 1);
   EXPECT_EQ(result.centroids.rows, 2);
@@ -67,7 +72,7 @@ TEST(Balancer, MergesASmallOneIntoTheNearestRemaining) {
 
 TEST(Balancer, TheReceiversCentroidIsTheMeanOfItsRowsAtUnitLength) {
   Circle c({0, 0, 30}, {0, 0, 1}, {0, 30});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   const double x = 2 + std::cos(M_PI / 6), y = std::sin(M_PI / 6);
   EXPECT_NEAR(Angle(result, 0), std::atan2(y, x) * 180 / M_PI, 1e-4);
   EXPECT_NEAR(std::hypot(result.centroids.row(0)[0], result.centroids.row(0)[1]), 1, 1e-6);
@@ -75,7 +80,7 @@ TEST(Balancer, TheReceiversCentroidIsTheMeanOfItsRowsAtUnitLength) {
 
 TEST(Balancer, SimilaritiesFollowTheNewCentroid) {
   Circle c({0, 0, 30}, {0, 0, 1}, {0, 30});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   const double angle = Angle(result, 0);
   EXPECT_THAT(result.similarity, ElementsAre(FloatNear(std::cos(angle * M_PI / 180), 1e-5),
                                              FloatNear(std::cos(angle * M_PI / 180), 1e-5),
@@ -84,7 +89,7 @@ TEST(Balancer, SimilaritiesFollowTheNewCentroid) {
 
 TEST(Balancer, DropsEmptyOnesEvenIfMinSizeIsZero) {
   Circle c({0, 2, 90}, {0, 0, 2}, {1, 45, 90});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 0);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 0);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 1));
   EXPECT_EQ(result.merged, 1);
   EXPECT_NEAR(Angle(result, 0), 1, 1e-4);  // an empty one moves nobody
@@ -93,7 +98,7 @@ TEST(Balancer, DropsEmptyOnesEvenIfMinSizeIsZero) {
 
 TEST(Balancer, SmallOnesThatMeetMayBecomeLargeEnough) {
   Circle c({0, 10, 80, 90, 180, 180, 180}, {0, 1, 2, 3, 4, 4, 4}, {0, 10, 80, 90, 180});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 1, 1, 2, 2, 2));
   EXPECT_EQ(result.merged, 2);
 }
@@ -101,14 +106,14 @@ TEST(Balancer, SmallOnesThatMeetMayBecomeLargeEnough) {
 TEST(Balancer, FollowsChainsOfMerges) {
   // 0 → 1 (the nearest), 1 (now two rows) → 2, since three are asked for.
   Circle c({0, 20, 45, 50, 55, 60}, {0, 1, 2, 2, 2, 2}, {0, 20, 52});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 3);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 3);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 0, 0, 0, 0));
   EXPECT_EQ(result.merged, 2);
 }
 
 TEST(Balancer, OneRemainsWhateverIsAskedFor) {
   Circle c({0, 10, 90}, {0, 0, 1}, {5, 90});
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 1000);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 1000);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 0));
   EXPECT_EQ(result.centroids.rows, 1);
 }
@@ -119,7 +124,7 @@ TEST(Balancer, OppositeRowsKeepTheReceiversCentroid) {
   before.centroids = Matrix{2, 1, {1, -1}};
   before.assignment = {0, 0, 1, 1};
   before.similarity = {1, 1, 1, 1};
-  const ClusterResult result = MergeSmallSubspaces(rows, before, 3);
+  const ClusterResult result = MergeSmall(rows, before, 3);
   EXPECT_THAT(result.centroids.values, ElementsAre(-1));
   EXPECT_THAT(result.similarity, ElementsAre(-1, -1, 1, 1));
 }
@@ -127,7 +132,7 @@ TEST(Balancer, OppositeRowsKeepTheReceiversCentroid) {
 TEST(Balancer, KeepsTheObjectiveAndAddsToMerged) {
   Circle c({0, 2, 30}, {0, 0, 1}, {1, 30});
   c.result.merged = 4;
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   EXPECT_EQ(result.merged, 5);
   EXPECT_THAT(result.objective, ElementsAre(2, 1));
 }
@@ -135,7 +140,7 @@ TEST(Balancer, KeepsTheObjectiveAndAddsToMerged) {
 TEST(Balancer, TiesGoToTheLowerNumber) {
   Circle c({-10, -10, 0, 10, 10}, {0, 0, 1, 2, 2}, {-10, 0, 10});
   c.result.centroids.row(0)[0] = c.result.centroids.row(2)[0];  // to the last bit
-  const ClusterResult result = MergeSmallSubspaces(c.rows, c.result, 2);
+  const ClusterResult result = MergeSmall(c.rows, c.result, 2);
   EXPECT_THAT(result.assignment, ElementsAre(0, 0, 0, 1, 1));
 }
 

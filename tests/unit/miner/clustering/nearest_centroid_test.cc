@@ -101,8 +101,10 @@ TEST(NearestCentroids, InstructionSetsAgreeToTheBit) {
   }
   std::vector<float> best(count * narrow.width, -1e30f), best_wide(count * wide.width, -1e30f);
   std::vector<int32_t> index(best.size(), 0), index_wide(best_wide.size(), 0);
-  narrow.run(rows.data(), count, dimension, panel.data(), 1, best.data(), index.data());
-  wide.run(rows.data(), count, dimension, twice.data(), 1, best_wide.data(), index_wide.data());
+  std::vector<const float*> row(count);
+  for (int i = 0; i < count; ++i) row[i] = rows.data() + i * dimension;
+  narrow.run(row.data(), count, dimension, panel.data(), 1, best.data(), index.data());
+  wide.run(row.data(), count, dimension, twice.data(), 1, best_wide.data(), index_wide.data());
   for (int i = 0; i < count; ++i) {
     for (int lane = 0; lane < narrow.width; ++lane) {
       EXPECT_EQ(best[i * narrow.width + lane], best_wide[i * wide.width + lane]);
