@@ -13,7 +13,10 @@
 #include "common/io/file_system.h"
 #include "doppel/v1/embedding.pb.h"
 #include "doppel/v1/mining.pb.h"
+#include "miner/cleaning/guard_list.h"
+#include "miner/generation/event_log.h"
 #include "miner/generation/generation.h"
+#include "miner/generation/policy.h"
 
 namespace doppel {
 
@@ -25,6 +28,13 @@ struct MinerOptions {
   int cluster_threads = 0;
   uint64_t lease_identities = 1024;
   absl::Duration lease_duration = absl::Seconds(60);
+  // Published generations to keep besides the active, the previously active, the pinned ones and those that
+  // somebody reads; 0: all.
+  uint32_t keep_generations = 0;
+  int cluster_nice = 0;  // of a job's threads
+  // Until one is set; looked at in this interval (zero: never).
+  v1::ReclusterPolicySpec policy;
+  absl::Duration policy_interval = absl::Seconds(2);
 };
 
 // The façade that services call: generations, jobs, and the leases of embedders. Thread-safe. Opening it
@@ -44,9 +54,24 @@ class Miner {
   virtual absl::StatusOr<std::shared_ptr<const Generation>> GetGeneration(uint64_t number) const = 0;
   // Ascending; `active` is set on one.
   virtual std::vector<v1::GenerationInfo> ListGenerations() const = 0;
+  // 0 means the active one.
+  virtual absl::StatusOr<v1::GenerationInfo> DescribeGeneration(uint64_t number) const = 0;
   virtual absl::StatusOr<v1::GenerationInfo> Activate(uint64_t number) = 0;
+  // Activates the one that was active before. FAILED_PRECONDITION if there is none. A dry run names it.
+  virtual absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) = 0;
+  // Removes it from the disk; who has it may use it on. FAILED_PRECONDITION: it is active or pinned.
+  virtual absl::StatusOr<v1::GenerationInfo> Retire(uint64_t number, bool dry_run) = 0;
+  virtual absl::StatusOr<v1::GenerationInfo> Pin(uint64_t number, bool pinned) = 0;
+  // A new generation that differs from `base` (0: the active one) in its guard list, with a note that says
+  // why; active if `base` is. Later mining runs take the active generation's list over. INVALID_ARGUMENT: the
+  // list names what the catalog does not have.
+  virtual absl::StatusOr<v1::GenerationInfo> PublishGuardList(uint64_t base, const GuardList& guard_list,
+                                                              const std::string& note) = 0;
+  // What happened lately, for Watch.
+  virtual const EventLog& events() const = 0;
 
-  // Validates, journals, starts the job's thread and returns. FAILED_PRECONDITION if one runs.
+  // Validates, journals, starts the job's thread and returns. FAILED_PRECONDITION if one runs and the request
+  // is not to be queued.
   virtual absl::StatusOr<v1::Operation> Recluster(const v1::ReclusterRequest& request) = 0;
   virtual absl::StatusOr<v1::Operation> GetOperation(const std::string& id) const = 0;
   // Returns early when it is done.
@@ -54,6 +79,11 @@ class Miner {
                                                       absl::Duration timeout) const = 0;
   virtual absl::StatusOr<v1::Operation> CancelOperation(const std::string& id) = 0;
   virtual std::vector<v1::Operation> ListOperations() const = 0;
+
+  virtual absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec) = 0;
+  virtual v1::GetPolicyResponse GetPolicy() = 0;
+  // Null: nobody trains. The one before is not called any more on return.
+  virtual void SetTrainingSource(TrainingSource source) = 0;
 
   virtual absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request) = 0;
   virtual absl::StatusOr<v1::RenewLeaseResponse> RenewLease(const v1::RenewLeaseRequest& request) = 0;

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "miner/clustering/alignment.h"
 #include "miner/generation/generation_diff.h"
 #include "miner/generation/generation_statistics.h"
 
@@ -22,8 +23,11 @@ constexpr uint32_t kMaxIterations = 10000;
 constexpr uint32_t kDefaultMinSize = 64;
 constexpr uint32_t kDefaultNeighbours = 64;
 constexpr int32_t kMaxNeighbours = 4096;
-// Above it the exact search, quadratic in the identities, is not what somebody wants who did not ask for it.
-constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 18;
+// Above it the exact search, quadratic in the identities, takes longer than everything else.
+constexpr int64_t kExactNeighbours = int64_t{1} << 18;
+// Above it neighbours are only found for those who ask: they take 512 bytes per identity.
+constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 24;
+constexpr double kDefaultTolerance = 1e-4;
 constexpr int kFailuresLogged = 3;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
@@ -35,6 +39,23 @@ std::string CanonicalJson(const v1::ReclusterRequest& request) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(request, &json, options);
   return json;
+}
+
+absl::Status ResolveShape(v1::ReclusterRequest& request) {
+  if (request.max_size() > 0 && request.max_size() < 2 * uint64_t{request.min_size()}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_size: ", request.max_size(), " is less than twice the ", request.min_size(), " of min_size"));
+  }
+  if (request.max_size() > uint64_t{std::numeric_limits<uint32_t>::max()}) {
+    return absl::InvalidArgumentError(absl::StrCat("max_size: ", request.max_size(), " is beyond 2^32 - 1"));
+  }
+  if (request.balance() != 0 && !(request.balance() >= 1 && request.balance() <= 1e9)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("balance: ", request.balance(), " is neither 0 nor at least 1"));
+  }
+  if (std::isnan(request.tolerance())) return absl::InvalidArgumentError("tolerance: is not a number");
+  if (request.tolerance() == 0) request.set_tolerance(kDefaultTolerance);
+  return absl::OkStatus();
 }
 
 absl::Status ResolveNeighbours(uint64_t identities, v1::ReclusterRequest& request) {
@@ -52,21 +73,22 @@ absl::Status ResolveNeighbours(uint64_t identities, v1::ReclusterRequest& reques
   return absl::OkStatus();
 }
 
-// Whether k-means for `request` may start from the centroids of `previous`.
-bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& request, int dimension) {
-  if (previous == nullptr || request.cold_start() || previous->dimension() != dimension) return false;
+// Whether k-means for `request` may start from the subspaces of `previous`.
+bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& request) {
+  if (previous == nullptr || request.cold_start()) return false;
   const uint32_t asked = previous->info().requested_subspaces();
   return request.subspaces() == (asked > 0 ? asked : previous->num_subspaces());
 }
 
-Matrix Centroids(const Generation& generation) {
-  Matrix centroids{generation.num_subspaces(), generation.dimension(), {}};
-  centroids.values.reserve(size_t{generation.num_subspaces()} * static_cast<size_t>(generation.dimension()));
-  for (uint32_t m = 0; m < generation.num_subspaces(); ++m) {
-    const absl::Span<const float> row = generation.Centroid(m);
-    centroids.values.insert(centroids.values.end(), row.begin(), row.end());
+// [count]: the subspaces that the identities from `first` on have there; -1: it does not cover them.
+std::vector<int32_t> SubspacesIn(const Generation& generation, uint64_t first, int64_t count) {
+  std::vector<int32_t> subspaces(static_cast<size_t>(count), -1);
+  const uint64_t begin = generation.first_identity();
+  for (size_t i = 0; i < subspaces.size(); ++i) {
+    if (first + i < begin || first + i - begin >= generation.num_identities()) continue;
+    subspaces[i] = static_cast<int32_t>(generation.SubspaceOf(first + i));
   }
-  return centroids;
+  return subspaces;
 }
 
 std::string CreationTime(absl::Time time) {
@@ -110,6 +132,7 @@ absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& reque
   }
   if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
   RETURN_IF_ERROR(ResolveNeighbours(n, resolved.request));
+  RETURN_IF_ERROR(ResolveShape(resolved.request));
   ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
   return resolved;
 }
@@ -203,13 +226,17 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   options.seed = request.seed();
   options.threads = environment_.cluster_threads;
   options.min_size = request.min_size();
+  options.max_size = static_cast<int64_t>(request.max_size());
+  options.balance = request.balance();
+  options.tolerance = std::max(0.0, request.tolerance());
   previous_ = environment_.active();
-  Matrix start;
-  if (CanStartFrom(previous_.get(), request, rows.dimension)) {
+  std::vector<int32_t> before;
+  if (previous_ != nullptr) before = SubspacesIn(*previous_, resolved_.split.first_identity, rows.rows);
+  if (CanStartFrom(previous_.get(), request) &&
+      std::any_of(before.begin(), before.end(), [](int32_t subspace) { return subspace >= 0; })) {
     // As many as merging and splitting have made of the same M, so that a subspace keeps its number.
     options.subspaces = static_cast<int>(previous_->num_subspaces());
-    start = Centroids(*previous_);
-    options.initial_centroids = &start;
+    options.initial_assignment = &before;
     warm_start_ = previous_->number();
   }
   options.on_iteration = [this](int iteration, int of, double objective) {
@@ -219,6 +246,11 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   absl::StatusOr<ClusterResult> clusters = environment_.clusterer->Cluster(rows, options);
   // CANCELLED by on_iteration: say why.
   RETURN_IF_ERROR(Interruption());
+  if (clusters.ok() && previous_ != nullptr) {
+    Renumber(AlignSubspaces(before, static_cast<int32_t>(previous_->num_subspaces()), clusters->assignment,
+                            static_cast<int32_t>(clusters->centroids.rows)),
+             *clusters);
+  }
   cluster_seconds_ = SecondsInPhase();
   return clusters;
 }
@@ -228,6 +260,8 @@ absl::StatusOr<IdentityNeighbours> BuildJob::SearchNeighbours(const Matrix& rows
   NeighbourOptions options;
   options.neighbours = resolved_.request.neighbours();
   options.threads = environment_.cluster_threads;
+  options.approximate = rows.rows > kExactNeighbours;
+  options.seed = resolved_.request.seed();
   options.on_progress = [this](int64_t done, int64_t) {
     Advance(static_cast<uint64_t>(done));
     return Interruption().ok();
@@ -252,6 +286,7 @@ void BuildJob::Describe(const ClusterResult& clusters, v1::GenerationInfo& info)
   info.set_neighbours_seconds(neighbours_seconds_);
   info.set_requested_subspaces(resolved_.request.subspaces());
   info.set_merged_subspaces(static_cast<uint32_t>(clusters.merged));
+  info.set_split_subspaces(static_cast<uint32_t>(clusters.split));
   info.set_warm_start(warm_start_);
   DescribeSubspaces(clusters.centroids, clusters.assignment, clusters.similarity,
                     environment_.cluster_threads, info);

@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
+#include "miner/clustering/alignment.h"
+
 namespace doppel {
 namespace {
 
@@ -19,9 +22,10 @@ struct Cell {
 };
 
 // The occupied cells by (from, to).
-std::vector<Cell> Contingency(absl::Span<const uint32_t> a, absl::Span<const uint32_t> b) {
+std::vector<Cell> Contingency(absl::Span<const int32_t> a, absl::Span<const int32_t> b) {
   std::unordered_map<uint64_t, uint64_t> counts;
-  for (size_t i = 0; i < a.size(); ++i) ++counts[uint64_t{a[i]} << 32 | b[i]];
+  for (size_t i = 0; i < a.size(); ++i)
+    ++counts[uint64_t{static_cast<uint32_t>(a[i])} << 32 | static_cast<uint32_t>(b[i])];
   std::vector<Cell> cells;
   cells.reserve(counts.size());
   for (const auto& [key, count] : counts) {
@@ -35,40 +39,6 @@ std::vector<Cell> Contingency(absl::Span<const uint32_t> a, absl::Span<const uin
 void SortBySize(std::vector<Cell>& cells) {
   std::stable_sort(cells.begin(), cells.end(),
                    [](const Cell& x, const Cell& y) { return x.count > y.count; });
-}
-
-double Entropy(const std::unordered_map<uint32_t, uint64_t>& counts, double n) {
-  std::vector<uint64_t> sizes;  // in an order of their own: the sum has the same bits everywhere
-  sizes.reserve(counts.size());
-  for (const auto& [subspace, count] : counts) sizes.push_back(count);
-  std::sort(sizes.begin(), sizes.end());
-  double entropy = 0;
-  for (const uint64_t size : sizes) {
-    const double p = static_cast<double>(size) / n;
-    entropy -= p * std::log(p);
-  }
-  return entropy;
-}
-
-double Nmi(const std::vector<Cell>& cells) {
-  std::unordered_map<uint32_t, uint64_t> from, to;
-  uint64_t n = 0;
-  for (const Cell& cell : cells) {
-    from[cell.from] += cell.count;
-    to[cell.to] += cell.count;
-    n += cell.count;
-  }
-  if (n == 0) return 1;
-  const auto total = static_cast<double>(n);
-  double information = 0;
-  for (const Cell& cell : cells) {
-    const auto count = static_cast<double>(cell.count);
-    information +=
-        count / total *
-        std::log(count * total / (static_cast<double>(from[cell.from]) * static_cast<double>(to[cell.to])));
-  }
-  const double mean = (Entropy(from, total) + Entropy(to, total)) / 2;
-  return mean <= 0 ? 1 : std::clamp(information / mean, 0.0, 1.0);
 }
 
 // Identities that stay if numbers are matched one to one, the largest overlap first.
@@ -131,10 +101,6 @@ std::pair<uint64_t, uint64_t> Common(uint64_t first_a, uint64_t count_a, uint64_
 
 }  // namespace
 
-double NormalisedMutualInformation(absl::Span<const uint32_t> a, absl::Span<const uint32_t> b) {
-  return Nmi(Contingency(a, b));
-}
-
 v1::DiffGenerationsResponse DiffGenerations(const Generation& from, const Generation& to,
                                             const Catalog& catalog, uint32_t limit) {
   const auto [first, end] =
@@ -145,25 +111,25 @@ v1::DiffGenerationsResponse DiffGenerations(const Generation& from, const Genera
   diff.set_common(end - first);
   diff.set_only_from(from.num_identities() - diff.common());
   diff.set_only_to(to.num_identities() - diff.common());
-  std::vector<uint32_t> a, b;
+  std::vector<int32_t> a, b;
   a.reserve(end - first);
   b.reserve(end - first);
   for (uint64_t identity = first; identity < end; ++identity) {
-    a.push_back(from.SubspaceOf(identity));
-    b.push_back(to.SubspaceOf(identity));
+    a.push_back(static_cast<int32_t>(from.SubspaceOf(identity)));
+    b.push_back(static_cast<int32_t>(to.SubspaceOf(identity)));
     if (a.back() == b.back()) continue;
     diff.set_moved(diff.moved() + 1);
     if (diff.identities_size() >= static_cast<int64_t>(limit)) continue;
     v1::MovedIdentity& moved = *diff.add_identities();
     moved.set_identity(identity);
     moved.set_name(std::string(catalog.IdentityName(identity)));
-    moved.set_from(a.back());
-    moved.set_to(b.back());
+    moved.set_from(static_cast<uint32_t>(a.back()));
+    moved.set_to(static_cast<uint32_t>(b.back()));
   }
   std::vector<Cell> cells = Contingency(a, b);
   diff.set_churn(Share(diff.moved(), diff.common()));
   diff.set_matched_churn(Share(diff.common() - StayedWhenMatched(cells), diff.common()));
-  diff.set_nmi(Nmi(cells));
+  diff.set_nmi(NormalizedMutualInformation(a, b));
   DiffSubspaces(from, to, cells, diff);
   SortBySize(cells);
   for (const Cell& cell : cells) {
@@ -180,19 +146,19 @@ v1::DiffGenerationsResponse DiffGenerations(const Generation& from, const Genera
 void DescribeMoves(const Generation& previous, const GenerationContents& contents, v1::GenerationInfo& info) {
   const auto [first, end] = Common(previous.first_identity(), previous.num_identities(),
                                    contents.first_identity, contents.assignment.size());
-  std::vector<uint32_t> a, b;
+  std::vector<int32_t> a, b;
   a.reserve(end - first);
   b.reserve(end - first);
   uint64_t moved = 0;
   for (uint64_t identity = first; identity < end; ++identity) {
-    a.push_back(previous.SubspaceOf(identity));
-    b.push_back(static_cast<uint32_t>(contents.assignment[identity - contents.first_identity]));
+    a.push_back(static_cast<int32_t>(previous.SubspaceOf(identity)));
+    b.push_back(contents.assignment[identity - contents.first_identity]);
     moved += a.back() != b.back();
   }
   const std::vector<Cell> cells = Contingency(a, b);
   info.set_previous(previous.number());
   info.set_churn(Share(moved, end - first));
-  info.set_nmi(Nmi(cells));
+  info.set_nmi(NormalizedMutualInformation(a, b));
   for (const Cell& cell : cells) {
     if (cell.from == cell.to) continue;
     if (cell.from < static_cast<uint32_t>(info.subspace_size())) {

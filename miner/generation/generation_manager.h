@@ -33,15 +33,6 @@
 
 namespace doppel {
 
-// What the policy learns of the training that goes on.
-struct TrainingFacts {
-  uint64_t batches_acknowledged = 0;  // since the process started
-  // As trainers report; nullopt: they do not.
-  std::optional<uint64_t> model_step;
-  std::optional<double> active_share;
-};
-using TrainingSource = std::function<TrainingFacts()>;
-
 // Owns the state directory, the job's thread and the generation that is served. Every change is journalled
 // before it is applied and acknowledged. Thread-safe; the contract of the methods is miner.h's.
 //

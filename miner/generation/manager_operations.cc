@@ -150,6 +150,7 @@ std::shared_ptr<BuildJob> GenerationManager::RunJob(const std::shared_ptr<BuildJ
   AddOperationEvent(job->started().id());
   *retired = RetireOld();
   job_ = NextJob();
+  if (job_ != nullptr) AddOperationEvent(job_->started().id());
   return job_;
 }
 

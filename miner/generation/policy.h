@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -9,6 +10,16 @@
 #include "doppel/v1/mining.pb.h"
 
 namespace doppel {
+
+// What the policy learns of the training that goes on.
+struct TrainingFacts {
+  uint64_t batches_acknowledged = 0;  // since the process started
+  // As trainers report; nullopt: they do not.
+  std::optional<uint64_t> model_step;
+  std::optional<double> active_share;
+};
+// Called under a lock of the miner's: it is to be quick, and not to call back.
+using TrainingSource = std::function<TrainingFacts()>;
 
 // What the policy looks at.
 struct PolicyFacts {

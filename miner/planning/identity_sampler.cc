@@ -1,9 +1,12 @@
 #include "miner/planning/identity_sampler.h"
 
+#include <algorithm>
 #include <array>
 
+#include "absl/types/span.h"
 #include "common/base/permutation.h"
 #include "common/base/philox.h"
+#include "common/catalog/readers/market1501_reader.h"
 
 namespace doppel {
 namespace {
@@ -26,30 +29,75 @@ std::array<uint8_t, kShuffled> Shuffle(uint64_t n, uint64_t key) {
   return order;
 }
 
+// Those of an identity's samples that the guard list drops.
+absl::Span<const uint64_t> DroppedOf(const GuardList& guard_list, IdentitySamples samples) {
+  const std::vector<uint64_t>& dropped = guard_list.samples();
+  const auto begin = std::lower_bound(dropped.begin(), dropped.end(), samples.first);
+  const auto end = std::lower_bound(begin, dropped.end(), samples.first + samples.count);
+  return absl::MakeConstSpan(dropped.data() + (begin - dropped.begin()), static_cast<size_t>(end - begin));
+}
+
+// The position-th sample that is not dropped.
+uint64_t KeptSample(uint64_t first, uint64_t position, absl::Span<const uint64_t> dropped) {
+  uint64_t sample = first + position;
+  for (uint64_t gone : dropped) {
+    if (gone > sample) break;
+    ++sample;
+  }
+  return sample;
+}
+
 }  // namespace
 
-IdentitySampler::IdentitySampler(uint64_t seed, uint32_t samples_per_identity)
-    : seed_(seed), samples_per_identity_(samples_per_identity) {}
+IdentitySampler::IdentitySampler(uint64_t seed, uint32_t samples_per_identity, const GuardList* guard_list)
+    : seed_(seed),
+      samples_per_identity_(samples_per_identity),
+      guard_list_(guard_list != nullptr && guard_list->samples().empty() ? nullptr : guard_list) {}
 
 void IdentitySampler::Append(uint64_t identity, uint64_t epoch, IdentitySamples samples,
                              std::vector<uint64_t>* out) const {
-  const uint64_t n = samples.count;
+  absl::Span<const uint64_t> dropped;
+  if (guard_list_ != nullptr) dropped = DroppedOf(*guard_list_, samples);
+  const uint64_t n = samples.count - dropped.size();
   if (n == 0) return;
   const uint64_t key = MixKey(seed_, kSampleTag, identity);
   // epoch * K modulo n, without overflow: both factors are below 2^32.
   const uint64_t begin = n < samples_per_identity_ ? 0 : (epoch % n) * (samples_per_identity_ % n) % n;
-  const auto append = [&](const auto& order) {
-    uint64_t position = begin;
-    for (uint64_t j = 0; j < samples_per_identity_; ++j) {
-      out->push_back(samples.first + order(position));
+  const auto append = [&](const auto& order, uint64_t start, uint64_t count, std::vector<uint64_t>* to) {
+    uint64_t position = start;
+    for (uint64_t j = 0; j < count; ++j) {
+      to->push_back(dropped.empty() ? samples.first + order(position)
+                                    : KeptSample(samples.first, order(position), dropped));
       if (++position == n) position = 0;
     }
   };
+  const auto take = [&](const auto& order) {
+    if (cameras_ == nullptr) return append(order, begin, samples_per_identity_, out);
+    std::vector<uint64_t> rotation;
+    rotation.reserve(n);
+    append(order, epoch % n, n, &rotation);
+    AppendSpread(rotation, out);
+  };
   if (n <= kShuffled) {
-    append([order = Shuffle(n, key)](uint64_t position) { return order[position]; });
+    take([order = Shuffle(n, key)](uint64_t position) { return order[position]; });
   } else {
-    append(KeyedPermutation(n, key));
+    take(KeyedPermutation(n, key));
   }
+}
+
+void IdentitySampler::AppendSpread(const std::vector<uint64_t>& rotation, std::vector<uint64_t>* out) const {
+  std::vector<int> cameras;
+  cameras.reserve(rotation.size());
+  for (uint64_t sample : rotation) cameras.push_back(CameraOfKey(cameras_->SampleKey(sample)));
+  // How many images of its own camera stand before an image: lower goes first.
+  std::vector<uint64_t> order(rotation.size()), earlier(rotation.size(), 0);
+  for (size_t i = 0; i < rotation.size(); ++i) {
+    order[i] = i;
+    for (size_t j = 0; j < i; ++j) earlier[i] += cameras[j] == cameras[i] ? 1 : 0;
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint64_t a, uint64_t b) { return earlier[a] < earlier[b]; });
+  for (uint64_t j = 0; j < samples_per_identity_; ++j) out->push_back(rotation[order[j % order.size()]]);
 }
 
 }  // namespace doppel

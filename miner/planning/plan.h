@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/catalog/catalog.h"
 #include "doppel/v1/types.pb.h"
 #include "miner/generation/generation.h"
@@ -19,6 +20,8 @@ struct PlannedBatch {
   int32_t subspace = -1;             // -1: not restricted to one
   std::vector<uint64_t> identities;  // [P], distinct
   std::vector<uint64_t> samples;     // [P * K], identity-major
+  std::string drawn_by;              // the plan that drew it; of a mixture, the part
+  double hard_share = 0;             // of the identities that came as look-alikes
 };
 
 struct PlanCoverage {
@@ -29,11 +32,21 @@ struct PlanCoverage {
 };
 
 // A pure function from cursor to batch for one (catalog, generation, spec, seed). Immutable, thread-safe; At
-// is O(P*K). Over one epoch every covered identity appears exactly once, except for the remainder: what is
-// left of a subspace (or of the whole, for `random`) after its last full batch, fewer than P identities, sits
-// that epoch out; which ones is drawn anew every epoch. An identity's images rotate through a permutation of
-// their own: with n >= K images epoch e takes positions (e*K + j) mod n of it, so all are seen after ceil(n /
-// K) epochs; with n < K all n are taken and then again from the start of the permutation.
+// is O(P*K), whatever the number of identities. Every batch has P distinct identities, no two of which the
+// generation's guard list keeps apart, and K samples of each, none that it drops.
+//
+// Turns: over one epoch every covered identity has its turn exactly once, except for the remainder: what is
+// left of a subspace (or of the whole) after its last full batch sits that epoch out; which ones is drawn
+// anew every epoch. In random, subspace and category all P of a batch come by their turn; in
+// subspace_overlap they have r turns, one in each of their subspaces; in plans of neighbours a part does, and
+// the neighbours come with them. Whose turn puts it beside one that it is guarded against (earlier in the
+// batch) gives its place to one drawn at random from the same subspace (or the whole), and sits that epoch
+// out.
+//
+// An identity's images rotate through a permutation of their own: with n >= K images epoch e takes positions
+// (e*K + j) mod n of it, so all are seen after ceil(n / K) epochs; with n < K all n are taken and then again
+// from the start of the permutation. Who comes without a turn shows K that follow one another in the
+// permutation, from a random place on.
 class Plan {
  public:
   virtual ~Plan() = default;
@@ -41,10 +54,16 @@ class Plan {
   virtual const PlanCoverage& coverage() const = 0;
 };
 
-// Keeps shared ownership of catalog and generation. generation may be null for `random`. INVALID_ARGUMENT
-// names the field: unknown plan, P or K of 0, P larger than every subspace, …
+// Keeps shared ownership of catalog and generation. generation may be null for `random` and `auto`.
+// INVALID_ARGUMENT names the field: unknown plan, P or K of 0, P larger than every subspace, …
 absl::StatusOr<std::shared_ptr<const Plan>> MakePlan(const v1::PlanSpec& spec, uint64_t seed,
                                                      std::shared_ptr<const Catalog> catalog,
                                                      std::shared_ptr<const Generation> generation);
+
+// Whether MakePlan would refuse it for want of a generation alone.
+bool PlanNeedsGeneration(const v1::PlanSpec& spec);
+
+// The names there are, the recommended one first.
+std::vector<std::string> PlanNames();
 
 }  // namespace doppel

@@ -1,94 +1,129 @@
 #include "miner/planning/random_plan.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/permutation.h"
 #include "common/base/philox.h"
 #include "common/base/status_macros.h"
-#include "miner/planning/identity_sampler.h"
+#include "miner/planning/turns.h"
 
 namespace doppel {
 namespace {
 
-constexpr uint64_t kOrderTag = 0x72616e646f6d;  // "random"
+constexpr uint64_t kOrderTag = 0x72616e646f6d;               // "random"
+constexpr uint64_t kRandomSubstituteTag = 0x72207375627374;  // "r subst"
 // Of the permutation whose beginning `identity_limit` takes: the same for every seed, for ever.
 constexpr uint64_t kLimitKey = 0x6c696d6974;  // "limit"
 
 class RandomPlan : public Plan {
  public:
-  RandomPlan(const v1::PlanSpec& spec, uint64_t seed, std::shared_ptr<const Catalog> catalog,
-             const CatalogSplitInfo& split, uint64_t covered)
-      : identities_per_batch_(spec.identities_per_batch()),
-        samples_per_identity_(spec.samples_per_identity()),
-        seed_(seed),
-        catalog_(std::move(catalog)),
+  RandomPlan(PlanInputs inputs, const CatalogSplitInfo& split, uint64_t covered)
+      : inputs_(std::move(inputs)),
         first_identity_(split.first_identity),
-        covered_(covered),
         limited_(covered < split.identities),
         limit_(split.identities, kLimitKey),
-        sampler_(seed, spec.samples_per_identity()) {
-    coverage_.identities = covered;
-    coverage_.batches_per_epoch = covered / identities_per_batch_;
-    if (limited_) {
-      coverage_.left_out = split.identities - covered;
-      coverage_.left_out_reason = absl::StrCat("identity_limit ", covered);
+        sampler_(inputs_.Sampler()) {
+    std::vector<uint64_t> left_out;
+    const std::vector<uint64_t> dropped = DroppedIdentities(inputs_);
+    for (uint64_t identity : dropped) {
+      if (identity < first_identity_ || identity - first_identity_ >= split.identities) continue;
+      const uint64_t offset = identity - first_identity_;
+      const uint64_t position = limited_ ? limit_.Inverse(offset) : offset;
+      if (position < covered) left_out.push_back(position);
+    }
+    std::sort(left_out.begin(), left_out.end());
+    positions_ = KeptPositions(covered, left_out);
+    sure_ = Sure(covered, dropped);
+    coverage_.identities = positions_.size();
+    coverage_.batches_per_epoch = positions_.size() / inputs_.P();
+    coverage_.left_out = split.identities - positions_.size();
+    if (limited_) coverage_.left_out_reason = absl::StrCat("identity_limit ", covered);
+    if (!left_out.empty()) {
+      absl::StrAppend(&coverage_.left_out_reason, limited_ ? "; " : "", left_out.size(),
+                      " have no sample that the guard list does not drop");
     }
   }
 
   PlannedBatch At(uint64_t cursor) const override {
     PlannedBatch batch;
+    batch.drawn_by = "random";
     batch.cursor = cursor;
     batch.epoch = cursor / coverage_.batches_per_epoch;
-    const uint64_t begin = cursor % coverage_.batches_per_epoch * identities_per_batch_;
-    const KeyedPermutation order(covered_, MixKey(seed_, kOrderTag, batch.epoch));
-    batch.identities.reserve(identities_per_batch_);
-    batch.samples.reserve(identities_per_batch_ * samples_per_identity_);
-    for (uint64_t i = begin; i < begin + identities_per_batch_; ++i) {
-      const uint64_t identity = first_identity_ + (limited_ ? limit_(order(i)) : order(i));
-      const IdentitySamples samples = catalog_->Samples(identity);
-      if (samples.count == 0) continue;  // keeps P and P * K in step whatever the catalog holds
-      batch.identities.push_back(identity);
-      sampler_.Append(identity, batch.epoch, samples, &batch.samples);
-    }
+    const uint64_t begin = cursor % coverage_.batches_per_epoch * inputs_.P();
+    const KeyedPermutation order(positions_.size(), MixKey(inputs_.seed, kOrderTag, batch.epoch));
+    TakeTurns(
+        inputs_, sampler_, [&](uint64_t i) { return Identity(order(begin + i)); },
+        [&](uint64_t) { return batch.epoch; }, positions_.size(), [this](uint64_t u) { return Identity(u); },
+        MixKey(inputs_.seed, kRandomSubstituteTag, cursor), &batch);
     return batch;
   }
 
   const PlanCoverage& coverage() const override { return coverage_; }
 
+  // How many a batch can be sure to have: see SureToFit.
+  uint64_t sure() const { return sure_; }
+
  private:
-  const uint64_t identities_per_batch_;
-  const uint64_t samples_per_identity_;
-  const uint64_t seed_;
-  const std::shared_ptr<const Catalog> catalog_;
+  uint64_t Identity(uint64_t u) const {
+    const uint64_t position = positions_(u);
+    return first_identity_ + (limited_ ? limit_(position) : position);
+  }
+
+  uint64_t Sure(uint64_t covered, const std::vector<uint64_t>& dropped) const {
+    const auto covers = [&](uint64_t identity) {
+      if (identity < first_identity_ || identity - first_identity_ >= limit_.size()) return false;
+      if (std::binary_search(dropped.begin(), dropped.end(), identity)) return false;
+      return !limited_ || limit_.Inverse(identity - first_identity_) < covered;
+    };
+    std::vector<GuardList::Pair> pairs;
+    for (const GuardList::Pair& pair : inputs_.guard_list().pairs()) {
+      if (covers(pair.first) && covers(pair.second)) pairs.push_back(pair);
+    }
+    return SureToFit(positions_.size(), pairs);
+  }
+
+  const PlanInputs inputs_;
   const uint64_t first_identity_;
-  const uint64_t covered_;
   const bool limited_;
   const KeyedPermutation limit_;
   const IdentitySampler sampler_;
+  KeptPositions positions_;
+  uint64_t sure_ = 0;
   PlanCoverage coverage_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Plan>> MakeRandomPlan(const v1::PlanSpec& spec, uint64_t seed,
-                                                           std::shared_ptr<const Catalog> catalog) {
-  if (spec.run_length() > 1) {
+absl::StatusOr<std::shared_ptr<const Plan>> MakeRandomPlan(PlanInputs inputs) {
+  const v1::PlanSpec& spec = inputs.spec;
+  ASSIGN_OR_RETURN(const CatalogSplitInfo split, inputs.catalog->Split(spec.split()));
+  if (inputs.generation != nullptr && inputs.generation->guard_list().empty()) inputs.generation = nullptr;
+  if (inputs.generation != nullptr &&
+      inputs.generation->info().catalog_fingerprint() != inputs.catalog->fingerprint()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("run_length ", spec.run_length(), ": plan \"random\" has no runs; leave it out"));
+        absl::StrCat("generation ", inputs.generation->number(),
+                     " was mined from another catalog: its guard list does not fit this one"));
   }
-  ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog->Split(spec.split()));
   const uint64_t covered = spec.identity_limit() == 0
                                ? split.identities
                                : std::min<uint64_t>(spec.identity_limit(), split.identities);
-  if (covered < spec.identities_per_batch()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("identities_per_batch ", spec.identities_per_batch(), ": split \"", split.name,
-                     "\" with identity_limit ", spec.identity_limit(), " has only ", covered, " identities"));
+  const std::string what = absl::StrCat("identities_per_batch ", spec.identities_per_batch(), ": split \"",
+                                        split.name, "\" with identity_limit ", spec.identity_limit());
+  const uint64_t wanted = inputs.P();
+  if (covered < wanted) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " has only ", covered, " identities"));
   }
-  return std::make_shared<RandomPlan>(spec, seed, std::move(catalog), split, covered);
+  auto plan = std::make_shared<const RandomPlan>(std::move(inputs), split, covered);
+  if (plan->sure() < wanted) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " has only ", plan->sure(), " that the guard list lets meet; ask for fewer"));
+  }
+  return plan;
 }
 
 }  // namespace doppel

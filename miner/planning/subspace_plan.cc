@@ -1,6 +1,7 @@
 #include "miner/planning/subspace_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,135 +11,238 @@
 #include "common/base/permutation.h"
 #include "common/base/philox.h"
 #include "common/base/status_macros.h"
-#include "miner/planning/identity_sampler.h"
+#include "miner/planning/identity_cells.h"
+#include "miner/planning/turns.h"
 
 namespace doppel {
 namespace {
 
-constexpr uint64_t kMembersTag = 0x6d656d62657273;  // "members"
-constexpr uint64_t kBlocksTag = 0x626c6f636b73;     // "blocks"
+constexpr uint64_t kMembersTag = 0x6d656d62657273;             // "members"
+constexpr uint64_t kBlocksTag = 0x626c6f636b73;                // "blocks"
+constexpr uint64_t kSubspaceSubstituteTag = 0x73207375627374;  // "s subst"
 
 class SubspacePlan : public Plan {
  public:
-  SubspacePlan(const v1::PlanSpec& spec, uint64_t seed, std::shared_ptr<const Catalog> catalog,
-               std::shared_ptr<const Generation> generation)
-      : identities_per_batch_(spec.identities_per_batch()),
-        samples_per_identity_(spec.samples_per_identity()),
-        run_length_(std::max<uint64_t>(1, spec.run_length())),
-        seed_(seed),
-        catalog_(std::move(catalog)),
-        generation_(std::move(generation)),
-        sampler_(seed, spec.samples_per_identity()) {
-    const uint32_t subspaces = generation_->num_subspaces();
-    first_batch_.reserve(subspaces + 1);
-    first_batch_.push_back(0);
-    uint32_t too_small = 0;
-    for (uint32_t s = 0; s < subspaces; ++s) {
-      const uint64_t size = generation_->Members(s).size();
-      const uint64_t batches = size / identities_per_batch_;
-      first_batch_.push_back(first_batch_.back() + batches);
-      (batches > 0 ? coverage_.identities : coverage_.left_out) += size;
-      if (batches == 0) ++too_small;
-    }
-    coverage_.batches_per_epoch = first_batch_.back();
-    if (coverage_.left_out > 0) {
-      coverage_.left_out_reason =
-          absl::StrCat("in ", too_small, " subspaces with fewer than ", identities_per_batch_, " identities");
-    }
+  SubspacePlan(PlanInputs inputs, std::unique_ptr<const IdentityCells> cells)
+      : inputs_(std::move(inputs)),
+        run_length_(std::max<uint64_t>(1, inputs_.spec.run_length())),
+        cells_(std::move(cells)),
+        sampler_(inputs_.Sampler()) {
+    LeaveOutDropped();
+    CountBatches();
+    CountVisits();
+    CountCoverage();
   }
 
   PlannedBatch At(uint64_t cursor) const override {
     PlannedBatch batch;
+    batch.drawn_by = inputs_.spec.name();
+    batch.hard_share = 1;
     batch.cursor = cursor;
     batch.epoch = cursor / coverage_.batches_per_epoch;
-    const uint64_t flat = FlatBatch(batch.epoch, cursor % coverage_.batches_per_epoch);
-    // The last subspace that begins at or before it; those without batches share their successor's beginning.
-    const uint64_t subspace =
-        std::upper_bound(first_batch_.begin(), first_batch_.end(), flat) - first_batch_.begin() - 1;
-    batch.subspace = static_cast<int32_t>(subspace);
+    const uint64_t flat = FlatVisit(batch.epoch, cursor % coverage_.batches_per_epoch);
+    // The last cell that begins at or before it; those without visits share their successor's beginning.
+    const auto cell = static_cast<uint32_t>(std::upper_bound(first_visit_.begin(), first_visit_.end(), flat) -
+                                            first_visit_.begin() - 1);
+    if (cells_->are_subspaces()) batch.subspace = static_cast<int32_t>(cell);
 
-    const absl::Span<const uint32_t> members = generation_->Members(static_cast<uint32_t>(subspace));
-    const KeyedPermutation order(members.size(), MixKey(MixKey(seed_, kMembersTag, batch.epoch), subspace));
-    const uint64_t begin = (flat - first_batch_[subspace]) * identities_per_batch_;
-    batch.identities.reserve(identities_per_batch_);
-    batch.samples.reserve(identities_per_batch_ * samples_per_identity_);
-    for (uint64_t i = begin; i < begin + identities_per_batch_; ++i) {
-      const uint64_t identity = members[order(i)];
-      const IdentitySamples samples = catalog_->Samples(identity);
-      if (samples.count == 0) continue;  // keeps P and P * K in step whatever the catalog holds
-      batch.identities.push_back(identity);
-      sampler_.Append(identity, batch.epoch, samples, &batch.samples);
-    }
+    // The cell's own clock.
+    const uint64_t visits = first_visit_[cell + 1] - first_visit_[cell];
+    const uint64_t visit = batch.epoch * visits + flat - first_visit_[cell];
+    const uint64_t epoch = visit / batches_[cell];
+    const uint64_t begin = visit % batches_[cell] * inputs_.P();
+    const uint64_t size = Size(cell);
+    const KeyedPermutation order(size, MixKey(MixKey(inputs_.seed, kMembersTag, epoch), cell));
+    const auto position = [&](uint64_t u) { return left_out_.empty() ? u : left_out_[cell](u); };
+    TakeTurns(
+        inputs_, sampler_, [&](uint64_t i) { return cells_->At(cell, position(order(begin + i))); },
+        // A guest shows other images than it does at home in the same epoch.
+        [&](uint64_t i) { return epoch + (overlaps_ && !cells_->Home(cell, position(order(begin + i)))); },
+        size, [&](uint64_t u) { return cells_->At(cell, position(u)); },
+        MixKey(inputs_.seed, kSubspaceSubstituteTag, cursor), &batch);
     return batch;
   }
 
   const PlanCoverage& coverage() const override { return coverage_; }
 
  private:
-  // Which batch of the epoch its `position`-th is.
-  uint64_t FlatBatch(uint64_t epoch, uint64_t position) const {
+  uint64_t Size(uint32_t cell) const {
+    return left_out_.empty() ? cells_->size(cell) : left_out_[cell].size();
+  }
+
+  // Which visit of the epoch its `position`-th is.
+  uint64_t FlatVisit(uint64_t epoch, uint64_t position) const {
     const uint64_t full_blocks = coverage_.batches_per_epoch / run_length_;
     const uint64_t block = position / run_length_;
     if (block >= full_blocks) return position;
-    const KeyedPermutation order(full_blocks, MixKey(seed_, kBlocksTag, epoch));
+    const KeyedPermutation order(full_blocks, MixKey(inputs_.seed, kBlocksTag, epoch));
     return order(block) * run_length_ + position % run_length_;
   }
 
-  const uint64_t identities_per_batch_;
-  const uint64_t samples_per_identity_;
+  void LeaveOutDropped() {
+    dropped_ = DroppedIdentities(inputs_);
+    if (dropped_.empty()) return;
+    std::vector<std::vector<uint64_t>> positions(cells_->count());
+    std::vector<uint64_t> covered;
+    for (uint64_t identity : dropped_) {
+      const std::vector<IdentityCells::Place> places = cells_->Places(identity);
+      if (!places.empty()) covered.push_back(identity);
+      for (const IdentityCells::Place& place : places) positions[place.cell].push_back(place.position);
+    }
+    dropped_ = std::move(covered);
+    left_out_.reserve(positions.size());
+    for (uint32_t cell = 0; cell < positions.size(); ++cell) {
+      std::sort(positions[cell].begin(), positions[cell].end());
+      left_out_.emplace_back(cells_->size(cell), positions[cell]);
+    }
+  }
+
+  // The pairs that meet in each cell, by cell.
+  std::vector<std::pair<uint32_t, GuardList::Pair>> GuardedWithin() const {
+    std::vector<std::pair<uint32_t, GuardList::Pair>> within;
+    const auto gone = [this](uint32_t i) { return std::binary_search(dropped_.begin(), dropped_.end(), i); };
+    for (const GuardList::Pair& pair : inputs_.guard_list().pairs()) {
+      if (gone(pair.first) || gone(pair.second)) continue;
+      const std::vector<IdentityCells::Place> others = cells_->Places(pair.second);
+      for (const IdentityCells::Place& place : cells_->Places(pair.first)) {
+        const bool both = std::any_of(others.begin(), others.end(),
+                                      [&](const auto& other) { return other.cell == place.cell; });
+        if (both) within.emplace_back(place.cell, pair);
+      }
+    }
+    std::sort(within.begin(), within.end());
+    return within;
+  }
+
+  void CountBatches() {
+    const std::vector<std::pair<uint32_t, GuardList::Pair>> within = GuardedWithin();
+    auto next = within.begin();
+    std::vector<GuardList::Pair> pairs;
+    batches_.reserve(cells_->count());
+    for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
+      pairs.clear();
+      for (; next != within.end() && next->first == cell; ++next) pairs.push_back(next->second);
+      const uint64_t sure = SureToFit(Size(cell), pairs);
+      batches_.push_back(sure < inputs_.P() ? 0 : Size(cell) / inputs_.P());
+    }
+  }
+
+  void CountVisits() {
+    const auto& weights = inputs_.spec.subspace_weight();
+    double batches = 0, weight = 0;
+    for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
+      batches += static_cast<double>(batches_[cell]);
+      if (!weights.empty() && batches_[cell] > 0) weight += weights[static_cast<int>(cell)];
+    }
+    first_visit_.reserve(cells_->count() + 1);
+    first_visit_.push_back(0);
+    for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
+      uint64_t visits = batches_[cell];
+      if (!weights.empty() && visits > 0) {
+        const double wanted = batches * weights[static_cast<int>(cell)] / weight;
+        visits = wanted > 0 ? std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(wanted))) : 0;
+      }
+      first_visit_.push_back(first_visit_.back() + visits);
+    }
+    coverage_.batches_per_epoch = first_visit_.back();
+  }
+
+  void CountCoverage() {
+    uint64_t unvisited = 0, left_out = 0;
+    overlaps_ = inputs_.spec.name() == "subspace_overlap";
+    uint64_t all = cells_->homeless();
+    for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
+      const bool visited = first_visit_[cell + 1] > first_visit_[cell];
+      if (!visited) ++unvisited;
+      if (!overlaps_) {
+        all += cells_->size(cell);
+        if (!visited) left_out += Size(cell);
+        continue;
+      }
+      for (uint64_t i = 0; i < cells_->size(cell) && cells_->Home(cell, i); ++i) {
+        ++all;
+        if (!visited && !VisitedElsewhere(cells_->At(cell, i))) ++left_out;
+      }
+    }
+    coverage_.left_out = left_out + dropped_.size() + cells_->homeless();
+    coverage_.identities = all - coverage_.left_out;
+    const auto reason = [this](uint64_t identities, const std::string& why) {
+      if (identities == 0) return;
+      std::string& text = coverage_.left_out_reason;
+      absl::StrAppend(&text, text.empty() ? "" : "; ", identities, " ", why);
+    };
+    if (left_out > 0) {
+      coverage_.left_out_reason =
+          absl::StrCat("in ", unvisited, cells_->are_subspaces() ? " subspaces" : " categories",
+                       " with fewer than ", inputs_.P(), " identities");
+      if (!inputs_.guard_list().pairs().empty()) coverage_.left_out_reason += " that may meet";
+      if (!inputs_.spec.subspace_weight().empty()) coverage_.left_out_reason += " or of weight 0";
+    }
+    reason(dropped_.size(), "have no sample that the guard list does not drop");
+    reason(cells_->homeless(), cells_->homeless_reason());
+  }
+
+  bool VisitedElsewhere(uint64_t identity) const {
+    if (std::binary_search(dropped_.begin(), dropped_.end(), identity)) return true;  // counted by themselves
+    const std::vector<IdentityCells::Place> places = cells_->Places(identity);
+    return std::any_of(places.begin(), places.end(), [this](const IdentityCells::Place& place) {
+      return first_visit_[place.cell + 1] > first_visit_[place.cell];
+    });
+  }
+
+  const PlanInputs inputs_;
   const uint64_t run_length_;
-  const uint64_t seed_;
-  const std::shared_ptr<const Catalog> catalog_;
-  const std::shared_ptr<const Generation> generation_;
+  const std::unique_ptr<const IdentityCells> cells_;
   const IdentitySampler sampler_;
-  std::vector<uint64_t> first_batch_;  // [subspaces + 1], prefix sums of batches
+  bool overlaps_ = false;
+  std::vector<uint64_t> dropped_;        // covered identities without a sample, ascending
+  std::vector<KeptPositions> left_out_;  // [cells], or none if nobody is
+  std::vector<uint64_t> batches_;        // [cells], in which a cell is gone through once
+  std::vector<uint64_t> first_visit_;    // [cells + 1], prefix sums
   PlanCoverage coverage_;
 };
 
-absl::Status CheckMatch(const v1::PlanSpec& spec, const Catalog& catalog, const Generation& generation) {
-  if (generation.info().catalog_fingerprint() != catalog.fingerprint()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("generation ", generation.number(), " was mined from catalog \"",
-                     generation.info().catalog_fingerprint(), "\", this catalog is \"", catalog.fingerprint(),
-                     "\": mine a generation for it"));
+absl::Status CheckWeights(const v1::PlanSpec& spec, uint32_t subspaces) {
+  if (spec.subspace_weight().empty()) return absl::OkStatus();
+  if (static_cast<uint32_t>(spec.subspace_weight().size()) != subspaces) {
+    return absl::InvalidArgumentError(absl::StrCat("subspace_weight has ", spec.subspace_weight().size(),
+                                                   " entries and the generation ", subspaces,
+                                                   " subspaces: give one for each, and pin the generation"));
   }
-  ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog.Split(spec.split()));
-  if (split.first_identity != generation.first_identity() ||
-      split.identities != generation.num_identities()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "split \"", spec.split(), "\" means identities [", split.first_identity, ", ",
-        split.first_identity + split.identities, ") of the catalog, but generation ", generation.number(),
-        " covers split \"", generation.info().split(), "\", [", generation.first_identity(), ", ",
-        generation.first_identity() + generation.num_identities(), "): ask for that split or mine this one"));
+  for (double weight : spec.subspace_weight()) {
+    if (!(weight >= 0 && weight < 1e12)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("subspace_weight ", weight, ": a weight is a number from 0 on"));
+    }
   }
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<const IdentityCells>> MakeCells(const PlanInputs& inputs) {
+  if (inputs.spec.name() == "category") return MakeCategoryCells(inputs);
+  RETURN_IF_ERROR(CheckGeneration(inputs));
+  RETURN_IF_ERROR(CheckWeights(inputs.spec, inputs.generation->num_subspaces()));
+  if (inputs.spec.name() == "subspace_overlap") {
+    return MakeOverlapCells(inputs.generation, inputs.spec.overlap() == 0 ? 2 : inputs.spec.overlap());
+  }
+  return MakeSubspaceCells(inputs.generation);
+}
+
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Plan>> MakeSubspacePlan(const v1::PlanSpec& spec, uint64_t seed,
-                                                             std::shared_ptr<const Catalog> catalog,
-                                                             std::shared_ptr<const Generation> generation) {
-  if (generation == nullptr) {
-    return absl::InvalidArgumentError(
-        "plan \"subspace\" draws from a generation and there is none: recluster first");
-  }
-  if (spec.identity_limit() != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("identity_limit ", spec.identity_limit(),
-                                                   ": only plan \"random\" has it; leave it out"));
-  }
-  RETURN_IF_ERROR(CheckMatch(spec, *catalog, *generation));
-  const Generation& source = *generation;
-  auto plan = std::make_shared<const SubspacePlan>(spec, seed, std::move(catalog), std::move(generation));
+absl::StatusOr<std::shared_ptr<const Plan>> MakeSubspacePlan(PlanInputs inputs) {
+  ASSIGN_OR_RETURN(std::unique_ptr<const IdentityCells> cells, MakeCells(inputs));
+  const IdentityCells& source = *cells;
+  const uint64_t wanted = inputs.P();
+  const bool guarded = !inputs.guard_list().empty() || !inputs.spec.subspace_weight().empty();
+  auto plan = std::make_shared<const SubspacePlan>(std::move(inputs), std::move(cells));
   if (plan->coverage().batches_per_epoch == 0) {
     uint64_t largest = 0;
-    for (uint32_t s = 0; s < source.num_subspaces(); ++s) {
-      largest = std::max<uint64_t>(largest, source.Members(s).size());
-    }
-    return absl::InvalidArgumentError(
-        absl::StrCat("identities_per_batch ", spec.identities_per_batch(), ": the largest of the ",
-                     source.num_subspaces(), " subspaces of generation ", source.number(), " has ", largest,
-                     " identities; ask for fewer, or mine fewer subspaces"));
+    for (uint32_t cell = 0; cell < source.count(); ++cell) largest = std::max(largest, source.size(cell));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "identities_per_batch ", wanted, ": the largest of the ", source.name(), " has ", largest,
+        " identities", guarded ? ", and none has enough that guard list and weights leave" : "",
+        "; ask for fewer, or mine fewer ", source.are_subspaces() ? "subspaces" : "categories"));
   }
   return plan;
 }

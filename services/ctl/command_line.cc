@@ -1,4 +1,4 @@
-// The only unit that sees CLI11.
+// With control_command_line.cc the only unit that sees CLI11.
 #include "services/ctl/command_line.h"
 
 #include <CLI/CLI.hpp>
@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "services/ctl/catalog_commands.h"
 #include "services/ctl/console.h"
+#include "services/ctl/control_command_line.h"
 #include "services/ctl/interrupt.h"
 #include "services/ctl/mining_commands.h"
 #include "services/ctl/report_command.h"
@@ -55,7 +56,9 @@ class CommandLine {
     AddRecluster();
     AddGenerations();
     AddOperations();
-    AddStatus();
+    AddControlCommands(
+        [this](const std::string& name, const std::string& description, const std::string& examples,
+               RemoteRun run) { return AddRemote(name, description, examples, std::move(run)); });
     AddReport();
   }
 
@@ -65,8 +68,8 @@ class CommandLine {
     } catch (const CLI::ParseError& error) {
       return app_.exit(error, environment_.out, environment_.err) == 0 ? 0 : 2;
     }
-    const Console console{environment_.out, environment_.err, flags_.output, environment_.colour,
-                          environment_.quiet};
+    const Console console{environment_.out,    environment_.err,   flags_.output,
+                          environment_.colour, environment_.quiet, environment_.terminal};
     const absl::Status status = run_(console);
     if (!status.ok()) environment_.err << "doppel " << name_ << ": " << status.message() << "\n";
     return ExitCode(status);
@@ -120,7 +123,6 @@ class CommandLine {
   void AddRecluster();
   void AddGenerations();
   void AddOperations();
-  void AddStatus();
   void AddReport();
 
   const CommandLineEnvironment& environment_;
@@ -230,12 +232,13 @@ void CommandLine::AddRecluster() {
     const auto client = environment_.connect(flags_.server, absl::Seconds(flags_.timeout_seconds));
     return RunRecluster(options, *client, console);
   };
-  CLI::App* command =
-      AddRemote("recluster", "Embed all identities and cluster them into subspaces: a new generation",
-                "  doppel recluster --model /models/glyphs-4000 --target-size 1000\n"
-                "  doppel recluster --model /models/glyphs-4000 --subspaces 100 --no-wait\n"
-                "  doppel recluster --model /models/glyphs-4000 --dry-run",
-                [](MiningClient&, const Console&) { return absl::OkStatus(); });
+  CLI::App* command = AddRemote(
+      "recluster", "Embed all identities and cluster them into subspaces: a new generation",
+      "  doppel recluster --model /models/glyphs-4000 --target-size 1000\n"
+      "  doppel recluster --model /models/glyphs-4000 --subspaces 100 --no-wait\n"
+      "  doppel recluster --model /models/glyphs-4000 --dry-run        # statistics, nothing published\n"
+      "  doppel recluster --model /models/glyphs-4000 --watch --queue",
+      [](MiningClient&, const Console&) { return absl::OkStatus(); });
   command->callback([this, run] {
     name_ = "recluster";
     run_ = run;
@@ -275,8 +278,32 @@ void CommandLine::AddRecluster() {
   command->add_flag_function(
       "--keep-active", [&request](int64_t) { request.set_keep_active(true); },
       "Publish the generation, but do not move streams to it");
+  number("--max-size", "Split larger subspaces", "none",
+         [&request](uint64_t value) { request.set_max_size(value); });
+  const auto real = [command](const std::string& flag, const std::string& text, const std::string& type,
+                              const std::function<void(double)>& setter) {
+    command->add_option_function<double>(flag, setter, text)->option_text(type);
+  };
+  real("--balance", "No subspace above so many times the mean size", "FACTOR [sizes as they come]",
+       [&request](double value) { request.set_balance(value); });
+  real("--tolerance", "Stop k-means when an iteration improves it by less than this share; negative: never",
+       "SHARE [0.0001]", [&request](double value) { request.set_tolerance(value); });
+  command
+      ->add_option_function<int32_t>(
+          "--neighbours", [&request](int32_t value) { request.set_neighbours(value == 0 ? -1 : value); },
+          "Nearest neighbours to find for each identity; 0: none")
+      ->check(CLI::Range(0, 4096).description(""))
+      ->option_text("N [64, none above 2^24 identities]");
+  command->add_flag_function(
+      "--cold-start", [&request](int64_t) { request.set_cold_start(true); },
+      "Do not start k-means from the active generation's subspaces");
+  command->add_flag_function(
+      "--queue", [&request](int64_t) { request.set_queue(true); },
+      "Wait for the job that is running, if there is one");
   command->add_flag("--no-wait", flags_.no_wait, "Return when the job has started");
-  AddDryRun(command);
+  command->add_flag("--watch", flags_.recluster.watch, "Print a line for every phase and every tenth of it");
+  command->add_flag("--dry-run", flags_.dry_run, "Compute and show the statistics, publish nothing");
+  command->add_flag("--show-request", flags_.recluster.show_request, "Print the request, ask nobody");
 }
 
 void CommandLine::AddGenerations() {
@@ -308,11 +335,6 @@ void CommandLine::AddOperations() {
                 });
   cancel->add_option("id", flags_.operation, "The operation's id")->required();
   AddDryRun(cancel);
-}
-
-void CommandLine::AddStatus() {
-  AddRemote("status", "Show what the miner serves, and to whom",
-            "  doppel status\n  DOPPEL_SERVER=miner.example.org:50051 doppel status -o json", RunStatus);
 }
 
 void CommandLine::AddReport() {

@@ -15,6 +15,7 @@ struct CommandLineEnvironment {
   std::ostream& err;
   bool colour = false;
   bool quiet = false;
+  bool terminal = false;  // of `out`
   std::string default_server = "127.0.0.1:50051";
   std::function<std::unique_ptr<MiningClient>(const std::string& address, absl::Duration deadline)> connect =
       MakeGrpcMiningClient;

@@ -18,8 +18,9 @@ struct Console {
   std::ostream& out;
   std::ostream& err;
   OutputFormat format = OutputFormat::kTable;
-  bool colour = false;  // of `out`
-  bool quiet = true;    // no progress bars
+  bool colour = false;    // of `out`
+  bool quiet = true;      // no progress bars
+  bool terminal = false;  // `out` can be redrawn
 
   bool structured() const { return format == OutputFormat::kJson || format == OutputFormat::kYaml; }
   bool wide() const { return format == OutputFormat::kWide; }

@@ -26,14 +26,19 @@ std::string RenderSubspaces(const v1::GenerationInfo& info, const Console& conso
                {"MEAN RADIUS", kRight},
                {"MAX RADIUS", kRight},
                {"NEAREST", kRight},
-               {"COSINE", kRight}});
+               {"COSINE", kRight},
+               {"DENSITY", kRight},
+               {"IN", kRight},
+               {"OUT", kRight}});
   const int shown = console.wide() ? info.subspace_size() : std::min(info.subspace_size(), kShownSubspaces);
   for (int i = 0; i < shown; ++i) {
     const v1::SubspaceInfo& subspace = info.subspace(i);
     table.AddRow({absl::StrCat(subspace.subspace()), FormatCount(subspace.identities()),
                   absl::StrFormat("%.4f", subspace.mean_radius()),
                   absl::StrFormat("%.4f", subspace.max_radius()), absl::StrCat(subspace.nearest_subspace()),
-                  absl::StrFormat("%.4f", subspace.nearest_cosine())});
+                  absl::StrFormat("%.4f", subspace.nearest_cosine()),
+                  info.neighbours() == 0 ? "" : absl::StrFormat("%.4f", subspace.lookalike_density()),
+                  FormatCount(subspace.arrived()), FormatCount(subspace.departed())});
   }
   std::string text = table.Render(console.colour);
   if (shown < info.subspace_size()) {
@@ -49,7 +54,8 @@ std::string ShortFingerprint(const std::string& fingerprint) { return fingerprin
 absl::Status PrintGeneration(const v1::GenerationInfo& info, const Console& console) {
   if (console.structured()) return PrintMessage(console, info);
   std::vector<std::pair<std::string, std::string>> fields = {
-      {"generation", absl::StrCat(info.generation(), info.active() ? " (active)" : "")},
+      {"generation",
+       absl::StrCat(info.generation(), info.active() ? " (active)" : "", info.pinned() ? " (pinned)" : "")},
       {"created", info.created_at()},
       {"split", info.split()},
       {"identities", FormatCount(info.identities())},
@@ -62,6 +68,29 @@ absl::Status PrintGeneration(const v1::GenerationInfo& info, const Console& cons
       {"catalog", info.catalog_fingerprint()},
       {"time", absl::StrCat("embed ", Seconds(info.embed_seconds()), ", cluster ",
                             Seconds(info.cluster_seconds()), ", publish ", Seconds(info.publish_seconds()))}};
+  if (info.neighbours() > 0) {
+    fields.emplace_back("neighbours", absl::StrFormat("%d of each, look-alike density %.4f, found in %.1f s",
+                                                      info.neighbours(), info.lookalike_density(),
+                                                      info.neighbours_seconds()));
+  }
+  if (info.guarded_pairs() + info.dropped_samples() > 0) {
+    fields.emplace_back("guard list", absl::StrCat(FormatCount(info.guarded_pairs()), " pairs kept apart, ",
+                                                   FormatCount(info.dropped_samples()), " samples left out"));
+  }
+  if (info.base() > 0)
+    fields.emplace_back("made of", absl::StrCat("generation ", info.base(), ": ", info.note()));
+  if (info.previous() > 0) {
+    fields.emplace_back("against", absl::StrFormat("generation %d: churn %.2f %%, NMI %.4f", info.previous(),
+                                                   100 * info.churn(), info.nmi()));
+  }
+  if (info.warm_start() > 0) {
+    fields.emplace_back("started from", absl::StrCat("the subspaces of generation ", info.warm_start()));
+  }
+  if (info.merged_subspaces() + info.split_subspaces() > 0) {
+    fields.emplace_back("of",
+                        absl::StrCat(info.requested_subspaces(), " asked for, ", info.merged_subspaces(),
+                                     " merged away, ", info.split_subspaces(), " more by splitting"));
+  }
   if (console.wide()) fields.emplace_back("request", info.provenance());
   console.out << RenderFields(fields);
   if (!info.subspace().empty()) console.out << "\n" << RenderSubspaces(info, console);
@@ -83,6 +112,7 @@ absl::Status RunGenerations(MiningClient& client, const Console& console) {
   constexpr auto kRight = Table::Align::kRight;
   std::vector<Table::Column> columns = {{"GENERATION", kRight},
                                         {"ACTIVE"},
+                                        {"PINNED"},
                                         {"CREATED"},
                                         {"SPLIT"},
                                         {"IDENTITIES", kRight},
@@ -90,6 +120,7 @@ absl::Status RunGenerations(MiningClient& client, const Console& console) {
                                         {"SMALLEST", kRight},
                                         {"LARGEST", kRight},
                                         {"IMBALANCE", kRight},
+                                        {"CHURN", kRight},
                                         {"MODEL"},
                                         {"STEP", kRight}};
   if (console.wide()) {
@@ -102,10 +133,11 @@ absl::Status RunGenerations(MiningClient& client, const Console& console) {
   }
   Table table(columns);
   for (const v1::GenerationInfo& info : list.generations()) {
-    table.AddRow({absl::StrCat(info.generation()), info.active() ? "*" : "", info.created_at(), info.split(),
-                  FormatCount(info.identities()), FormatCount(info.subspaces()),
-                  FormatCount(info.smallest_subspace()), FormatCount(info.largest_subspace()),
-                  absl::StrFormat("%.2f", info.imbalance()),
+    table.AddRow({absl::StrCat(info.generation()), info.active() ? "*" : "", info.pinned() ? "*" : "",
+                  info.created_at(), info.split(), FormatCount(info.identities()),
+                  FormatCount(info.subspaces()), FormatCount(info.smallest_subspace()),
+                  FormatCount(info.largest_subspace()), absl::StrFormat("%.2f", info.imbalance()),
+                  info.previous() == 0 ? "" : absl::StrFormat("%.2f %%", 100 * info.churn()),
                   console.wide() ? info.model_fingerprint() : ShortFingerprint(info.model_fingerprint()),
                   absl::StrCat(info.model_step()), LastObjective(info), absl::StrCat(info.dimension()),
                   Seconds(info.embed_seconds()), Seconds(info.cluster_seconds()),

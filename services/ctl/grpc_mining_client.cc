@@ -70,6 +70,82 @@ class GrpcMiningClient : public MiningClient {
     ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::ActivateGeneration, request, &response));
     return response.generation();
   }
+  absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) override {
+    v1::RollbackRequest request;
+    request.set_dry_run(dry_run);
+    v1::RollbackResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::Rollback, request, &response));
+    return response.generation();
+  }
+  absl::StatusOr<v1::GenerationInfo> RetireGeneration(uint64_t generation, bool dry_run) override {
+    v1::RetireGenerationRequest request;
+    request.set_generation(generation);
+    request.set_dry_run(dry_run);
+    v1::RetireGenerationResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::RetireGeneration, request, &response));
+    return response.generation();
+  }
+  absl::StatusOr<v1::GenerationInfo> PinGeneration(uint64_t generation, bool pinned) override {
+    v1::PinGenerationRequest request;
+    request.set_generation(generation);
+    request.set_pinned(pinned);
+    v1::PinGenerationResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::PinGeneration, request, &response));
+    return response.generation();
+  }
+  absl::StatusOr<v1::DiffGenerationsResponse> DiffGenerations(uint64_t from, uint64_t to,
+                                                              uint32_t limit) override {
+    v1::DiffGenerationsRequest request;
+    request.set_from(from);
+    request.set_to(to);
+    request.set_limit(limit);
+    v1::DiffGenerationsResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::DiffGenerations, request, &response));
+    return response;
+  }
+  absl::StatusOr<v1::GetSubspaceResponse> GetSubspace(uint64_t generation, uint32_t subspace,
+                                                      uint32_t limit) override {
+    v1::GetSubspaceRequest request;
+    request.set_generation(generation);
+    request.set_subspace(subspace);
+    request.set_limit(limit);
+    v1::GetSubspaceResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::GetSubspace, request, &response));
+    return response;
+  }
+  absl::StatusOr<v1::FindLookalikesResponse> FindLookalikes(
+      const v1::FindLookalikesRequest& request) override {
+    v1::FindLookalikesResponse response;
+    return Call(&v1::MiningService::Stub::FindLookalikes, request, &response);
+  }
+  absl::StatusOr<v1::GetPolicyResponse> GetPolicy() override {
+    v1::GetPolicyResponse response;
+    return Call(&v1::MiningService::Stub::GetPolicy, v1::GetPolicyRequest(), &response);
+  }
+  absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& policy) override {
+    v1::SetPolicyRequest request;
+    *request.mutable_policy() = policy;
+    v1::SetPolicyResponse response;
+    ASSIGN_OR_RETURN(response, Call(&v1::MiningService::Stub::SetPolicy, request, &response));
+    return response.policy();
+  }
+  absl::Status Watch(uint64_t after, const std::function<bool(const v1::WatchResponse&)>& event) override {
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_after(after);
+    const auto reader = stub_->Watch(&context, request);
+    v1::WatchResponse response;
+    while (reader->Read(&response)) {
+      if (event(response)) continue;
+      context.TryCancel();
+      while (reader->Read(&response)) {
+      }
+      (void)reader->Finish();
+      return absl::OkStatus();
+    }
+    const grpc::Status status = reader->Finish();
+    return status.ok() ? absl::OkStatus() : Explain(status);
+  }
 
  private:
   static std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -27,6 +28,19 @@ class MiningClient {
   // 0: the active one.
   virtual absl::StatusOr<v1::GenerationInfo> GetGeneration(uint64_t generation) = 0;
   virtual absl::StatusOr<v1::GenerationInfo> ActivateGeneration(uint64_t generation) = 0;
+  virtual absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) = 0;
+  virtual absl::StatusOr<v1::GenerationInfo> RetireGeneration(uint64_t generation, bool dry_run) = 0;
+  virtual absl::StatusOr<v1::GenerationInfo> PinGeneration(uint64_t generation, bool pinned) = 0;
+  virtual absl::StatusOr<v1::DiffGenerationsResponse> DiffGenerations(uint64_t from, uint64_t to,
+                                                                      uint32_t limit) = 0;
+  virtual absl::StatusOr<v1::GetSubspaceResponse> GetSubspace(uint64_t generation, uint32_t subspace,
+                                                              uint32_t limit) = 0;
+  virtual absl::StatusOr<v1::FindLookalikesResponse> FindLookalikes(
+      const v1::FindLookalikesRequest& request) = 0;
+  virtual absl::StatusOr<v1::GetPolicyResponse> GetPolicy() = 0;
+  virtual absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& policy) = 0;
+  // Without a deadline. OK when `event` returns false.
+  virtual absl::Status Watch(uint64_t after, const std::function<bool(const v1::WatchResponse&)>& event) = 0;
 };
 
 // `deadline`: of each call (of WaitOperation: beyond its timeout).

@@ -12,9 +12,11 @@ namespace {
 // Shows one operation: a bar per phase.
 class OperationProgress {
  public:
-  explicit OperationProgress(bool quiet) : quiet_(quiet) {}
+  OperationProgress(const Console& console, bool lines)
+      : quiet_(console.quiet || lines), lines_(lines ? &console.err : nullptr) {}
 
   void Show(const v1::Operation& operation) {
+    if (lines_ != nullptr) ShowLine(operation);
     if (operation.phase() != phase_ && !operation.phase().empty()) {
       phase_ = operation.phase();
       bar_.reset();
@@ -26,7 +28,24 @@ class OperationProgress {
   }
 
  private:
+  void ShowLine(const v1::Operation& operation) {
+    const bool queued = operation.state() == v1::Operation::STATE_QUEUED;
+    const uint64_t tenths = operation.total() == 0 ? 0 : 10 * operation.done() / operation.total();
+    const std::string state =
+        absl::StrCat(queued ? "queued" : operation.phase(), " ", std::to_string(tenths));
+    if (state == line_) return;
+    line_ = state;
+    *lines_ << doppel::FormatDuration(absl::Seconds(operation.elapsed_seconds())) << "  " << operation.id()
+            << "  " << (queued ? "queued" : operation.phase());
+    if (!queued && operation.total() > 0) {
+      *lines_ << " " << FormatCount(operation.done()) << " of " << FormatCount(operation.total());
+    }
+    *lines_ << std::endl;
+  }
+
   const bool quiet_;
+  std::ostream* const lines_;
+  std::string line_;
   std::string phase_;
   std::unique_ptr<Progress> bar_;
 };
@@ -39,11 +58,14 @@ absl::Status LeftRunning(const std::string& id, const MiningClient& client) {
 
 absl::StatusOr<v1::Operation> Wait(v1::Operation operation, const ReclusterOptions& options,
                                    MiningClient& client, const Console& console) {
-  OperationProgress progress(console.quiet);
+  OperationProgress progress(console, options.watch);
   absl::Time answered = absl::Now();
   while (true) {
     progress.Show(operation);
-    if (operation.state() != v1::Operation::STATE_RUNNING) return operation;
+    if (operation.state() != v1::Operation::STATE_RUNNING &&
+        operation.state() != v1::Operation::STATE_QUEUED) {
+      return operation;
+    }
     if (options.interrupted()) return LeftRunning(operation.id(), client);
     absl::StatusOr<v1::Operation> next = client.WaitOperation(operation.id(), options.poll);
     if (next.ok()) {
@@ -79,8 +101,10 @@ absl::Status PrintStarted(const v1::Operation& operation, const MiningClient& cl
 }  // namespace
 
 absl::Status RunRecluster(const ReclusterOptions& options, MiningClient& client, const Console& console) {
-  if (options.dry_run) return PrintRequest(options, client, console);
-  ASSIGN_OR_RETURN(v1::Operation operation, client.Recluster(options.request));
+  if (options.show_request) return PrintRequest(options, client, console);
+  v1::ReclusterRequest request = options.request;
+  request.set_dry_run(options.dry_run);
+  ASSIGN_OR_RETURN(v1::Operation operation, client.Recluster(request));
   if (!options.wait) return PrintStarted(operation, client, console);
   ASSIGN_OR_RETURN(operation, Wait(std::move(operation), options, client, console));
   if (operation.state() == v1::Operation::STATE_CANCELLED) {
@@ -90,6 +114,10 @@ absl::Status RunRecluster(const ReclusterOptions& options, MiningClient& client,
   if (operation.state() != v1::Operation::STATE_SUCCEEDED) {
     return absl::InternalError(absl::StrCat("operation ", operation.id(), " failed in phase ",
                                             operation.phase(), ": ", operation.error()));
+  }
+  if (options.dry_run) {
+    if (!console.structured()) console.err << "a dry run: nothing was published. It would have been\n";
+    return PrintGeneration(operation.statistics(), console);
   }
   ASSIGN_OR_RETURN(const v1::GenerationInfo generation, client.GetGeneration(operation.generation()));
   return PrintGeneration(generation, console);

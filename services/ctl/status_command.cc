@@ -9,6 +9,11 @@ namespace doppel {
 absl::Status RunStatus(MiningClient& client, const Console& console) {
   ASSIGN_OR_RETURN(const v1::DescribeResponse description, client.Describe());
   if (console.structured()) return PrintMessage(console, description);
+  return PrintStatus(description, client, console);
+}
+
+absl::Status PrintStatus(const v1::DescribeResponse& description, const MiningClient& client,
+                         const Console& console) {
   constexpr auto kRight = Table::Align::kRight;
   console.out << RenderFields(
       {{"miner", absl::StrCat(client.address(), " version ", description.version(), ", up ",

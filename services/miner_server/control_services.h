@@ -26,11 +26,13 @@ struct ControlEnvironment {
   absl::Time started;
 };
 
-// Adaptors without logic: convert, forward to the miner, convert the status. WaitOperation holds no thread:
-// it looks at the operation on a timer.
+// Adaptors without logic: convert, forward to the miner, convert the status. WaitOperation and Watch hold no
+// thread: they look at the miner on a timer.
 class MiningServiceImpl final : public v1::MiningService::CallbackService {
  public:
-  explicit MiningServiceImpl(ControlEnvironment environment) : environment_(std::move(environment)) {}
+  // Tells the miner what trainers acknowledge, for its policy, as long as it lives.
+  explicit MiningServiceImpl(ControlEnvironment environment);
+  ~MiningServiceImpl() override;
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const v1::DescribeRequest* request,
                                      v1::DescribeResponse* response) override;
@@ -58,6 +60,31 @@ class MiningServiceImpl final : public v1::MiningService::CallbackService {
   grpc::ServerUnaryReactor* ActivateGeneration(grpc::CallbackServerContext* context,
                                                const v1::ActivateGenerationRequest* request,
                                                v1::ActivateGenerationResponse* response) override;
+  grpc::ServerUnaryReactor* Rollback(grpc::CallbackServerContext* context, const v1::RollbackRequest* request,
+                                     v1::RollbackResponse* response) override;
+  grpc::ServerUnaryReactor* RetireGeneration(grpc::CallbackServerContext* context,
+                                             const v1::RetireGenerationRequest* request,
+                                             v1::RetireGenerationResponse* response) override;
+  grpc::ServerUnaryReactor* PinGeneration(grpc::CallbackServerContext* context,
+                                          const v1::PinGenerationRequest* request,
+                                          v1::PinGenerationResponse* response) override;
+  grpc::ServerUnaryReactor* DiffGenerations(grpc::CallbackServerContext* context,
+                                            const v1::DiffGenerationsRequest* request,
+                                            v1::DiffGenerationsResponse* response) override;
+  grpc::ServerUnaryReactor* GetSubspace(grpc::CallbackServerContext* context,
+                                        const v1::GetSubspaceRequest* request,
+                                        v1::GetSubspaceResponse* response) override;
+  grpc::ServerUnaryReactor* FindLookalikes(grpc::CallbackServerContext* context,
+                                           const v1::FindLookalikesRequest* request,
+                                           v1::FindLookalikesResponse* response) override;
+  grpc::ServerUnaryReactor* GetPolicy(grpc::CallbackServerContext* context,
+                                      const v1::GetPolicyRequest* request,
+                                      v1::GetPolicyResponse* response) override;
+  grpc::ServerUnaryReactor* SetPolicy(grpc::CallbackServerContext* context,
+                                      const v1::SetPolicyRequest* request,
+                                      v1::SetPolicyResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchResponse>* Watch(grpc::CallbackServerContext* context,
+                                                     const v1::WatchRequest* request) override;
 
  private:
   absl::Status FillDescription(v1::DescribeResponse* response) const;

@@ -87,6 +87,13 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   options.cluster_threads = static_cast<int>(config.cluster_threads());
   options.lease_identities = config.lease_identities();
   options.lease_duration = absl::Seconds(config.lease_seconds());
+  options.keep_generations = config.keep_generations();
+  options.cluster_nice = static_cast<int>(config.cluster_nice());
+  options.policy.set_every_batches(config.recluster_every_batches());
+  options.policy.set_max_staleness_steps(config.recluster_max_staleness());
+  options.policy.set_min_active_share(config.recluster_min_active_share());
+  options.policy.set_min_interval_seconds(config.recluster_min_interval());
+  options.policy.set_max_per_day(config.recluster_max_per_day());
   ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
   return std::shared_ptr<Miner>(std::move(miner));
 }

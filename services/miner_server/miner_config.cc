@@ -36,6 +36,10 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_http_port(-1);
   config.set_log_level("info");
   config.set_log_format("text");
+  config.set_keep_generations(4);
+  config.set_cluster_nice(10);
+  config.set_recluster_min_interval(60);
+  config.set_recluster_max_per_day(48);
   return config;
 }
 
@@ -63,6 +67,10 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"lease_identities", double(config.lease_identities()), 1, 1 << 24},
         Range{"lease_seconds", config.lease_seconds(), 0.1, 86400},
         Range{"max_batch_samples", double(config.max_batch_samples()), 1, 1 << 24},
+        Range{"cluster_nice", double(config.cluster_nice()), 0, 19},
+        Range{"recluster_min_active_share", config.recluster_min_active_share(), 0, 1},
+        Range{"recluster_min_interval", config.recluster_min_interval(), 1, 30 * 86400.0},
+        Range{"recluster_max_per_day", double(config.recluster_max_per_day()), 1, 86400},
         Range{"http_port", double(config.http_port()), -1, 65535}}) {
     absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
@@ -90,6 +98,14 @@ std::string MinerConfigHelp(const std::string& field) {
       {"http_port", "port of /metrics, /livez and /readyz; 0 picks a free one, -1: none"},
       {"log_level", "debug, info, warning or error"},
       {"log_format", "text or json"},
+      {"keep_generations",
+       "generations to keep besides the active, the previous and the pinned ones; 0: all"},
+      {"cluster_nice", "nice value of a job's threads, 0 to 19"},
+      {"recluster_every_batches", "policy: mine again after so many acknowledged batches; 0: never"},
+      {"recluster_max_staleness", "policy: mine again when the model is so many steps ahead; 0: never"},
+      {"recluster_min_active_share", "policy: mine again when fewer of the triplets are active; 0: never"},
+      {"recluster_min_interval", "policy: seconds from one job to the next, at least"},
+      {"recluster_max_per_day", "policy: jobs within 24 hours, at most"},
   };
   const auto found = kHelp->find(field);
   return found == kHelp->end() ? "" : found->second;

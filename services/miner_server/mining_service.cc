@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
+#include "miner/generation/generation_diff.h"
+#include "miner/generation/lookup.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/unary_call.h"
 
@@ -13,6 +17,7 @@ namespace {
 
 constexpr absl::Duration kWaitTick = absl::Milliseconds(50);
 constexpr double kMaxWaitSeconds = 24 * 3600;
+constexpr uint32_t kDefaultDiffLimit = 20;
 
 // One WaitOperation: looks, and sleeps on a timer of gRPC's in between. Owned by the call.
 class WaitReactor final : public grpc::ServerUnaryReactor {
@@ -39,7 +44,9 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
         StoreResult(environment_.miner->GetOperation(id_), response_->mutable_operation());
     if (!status.ok()) return Finish(ToGrpc(status));
     const absl::Time now = absl::Now();
-    if (response_->operation().state() != v1::Operation::STATE_RUNNING || now >= deadline_) {
+    const v1::Operation::State state = response_->operation().state();
+    const bool over = state != v1::Operation::STATE_RUNNING && state != v1::Operation::STATE_QUEUED;
+    if (over || now >= deadline_) {
       return Finish(grpc::Status::OK);
     }
     if (context_->IsCancelled()) return Finish(grpc::Status::CANCELLED);
@@ -62,7 +69,102 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
   std::unique_ptr<grpc::Alarm> alarm_;
 };
 
+// One Watch: sends what has happened, then sleeps on a timer of gRPC's. Owned by the call.
+class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchResponse> {
+ public:
+  WatchReactor(const ControlEnvironment& environment, grpc::CallbackServerContext* context,
+               const v1::WatchRequest& request)
+      : environment_(environment), context_(context), after_(request.after()) {
+    // So that a client learns at once that somebody is there.
+    StartSendInitialMetadata();
+    ScheduleLook();
+  }
+  void OnDone() override { delete this; }
+  void OnWriteDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::CANCELLED);
+    ScheduleLook();
+  }
+
+ private:
+  void ScheduleLook() {
+    environment_.executor->Schedule([this] { Look(); });
+  }
+
+  void Look() {
+    if (context_->IsCancelled()) return Finish(grpc::Status::CANCELLED);
+    if (pending_.empty()) Gather();
+    if (!pending_.empty()) {
+      sent_ = std::move(pending_.front());
+      pending_.pop_front();
+      return StartWrite(&sent_);
+    }
+    if (environment_.registry->draining()) {
+      return Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining: watch again after the restart"));
+    }
+    alarm_ = std::make_unique<grpc::Alarm>();
+    alarm_->Set(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(kWaitTick),
+                [this](bool) { ScheduleLook(); });
+  }
+
+  void Gather() {
+    const EventLog& events = environment_.miner->events();
+    if (!began_) {
+      began_ = true;
+      if (after_ == 0) after_ = events.last();
+      for (const v1::Operation& operation : environment_.miner->ListOperations()) Follow(operation);
+    }
+    for (v1::WatchResponse& event : events.After(after_)) {
+      after_ = event.sequence();
+      if (event.has_operation()) Follow(event.operation());
+      pending_.push_back(std::move(event));
+    }
+    if (pending_.empty() && !running_.empty()) GatherProgress();
+  }
+
+  void Follow(const v1::Operation& operation) {
+    if (operation.state() == v1::Operation::STATE_RUNNING) {
+      running_ = operation.id();
+    } else if (operation.id() == running_) {
+      running_.clear();
+    }
+  }
+
+  void GatherProgress() {
+    absl::StatusOr<v1::Operation> operation = environment_.miner->GetOperation(running_);
+    // Its end comes as an event.
+    if (!operation.ok() || operation->state() != v1::Operation::STATE_RUNNING) return;
+    const std::string now = absl::StrCat(operation->id(), " ", operation->phase(), " ", operation->done());
+    if (now == progress_) return;
+    progress_ = now;
+    v1::WatchResponse event;
+    event.set_sequence(after_);
+    event.set_time(absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()));
+    *event.mutable_operation() = *std::move(operation);
+    pending_.push_back(std::move(event));
+  }
+
+  const ControlEnvironment& environment_;
+  grpc::CallbackServerContext* const context_;
+  uint64_t after_;
+  bool began_ = false;
+  std::string running_;
+  std::string progress_;  // as it was sent last
+  std::deque<v1::WatchResponse> pending_;
+  v1::WatchResponse sent_;
+  std::unique_ptr<grpc::Alarm> alarm_;
+};
+
 }  // namespace
+
+MiningServiceImpl::MiningServiceImpl(ControlEnvironment environment) : environment_(std::move(environment)) {
+  environment_.miner->SetTrainingSource([metrics = environment_.metrics] {
+    TrainingFacts facts;
+    facts.batches_acknowledged = static_cast<uint64_t>(metrics->batches_acknowledged.Value());
+    return facts;
+  });
+}
+
+MiningServiceImpl::~MiningServiceImpl() { environment_.miner->SetTrainingSource(nullptr); }
 
 absl::Status MiningServiceImpl::FillDescription(v1::DescribeResponse* response) const {
   const Miner& miner = *environment_.miner;
@@ -155,13 +257,9 @@ grpc::ServerUnaryReactor* MiningServiceImpl::ListGenerations(grpc::CallbackServe
 grpc::ServerUnaryReactor* MiningServiceImpl::GetGeneration(grpc::CallbackServerContext* context,
                                                            const v1::GetGenerationRequest* request,
                                                            v1::GetGenerationResponse* response) {
-  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> generation,
-                     environment_.miner->GetGeneration(request->generation()));
-    *response->mutable_generation() = generation->info();
-    const std::shared_ptr<const Generation> active = environment_.miner->ActiveGeneration();
-    response->mutable_generation()->set_active(active != nullptr && active->number() == generation->number());
-    return absl::OkStatus();
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->DescribeGeneration(request->generation()),
+                       response->mutable_generation());
   });
 }
 
@@ -171,6 +269,89 @@ grpc::ServerUnaryReactor* MiningServiceImpl::ActivateGeneration(grpc::CallbackSe
   return RunCall(*environment_.executor, context, [this, request, response] {
     return StoreResult(environment_.miner->Activate(request->generation()), response->mutable_generation());
   });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::Rollback(grpc::CallbackServerContext* context,
+                                                      const v1::RollbackRequest* request,
+                                                      v1::RollbackResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->Rollback(request->dry_run()), response->mutable_generation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::RetireGeneration(grpc::CallbackServerContext* context,
+                                                              const v1::RetireGenerationRequest* request,
+                                                              v1::RetireGenerationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->Retire(request->generation(), request->dry_run()),
+                       response->mutable_generation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::PinGeneration(grpc::CallbackServerContext* context,
+                                                           const v1::PinGenerationRequest* request,
+                                                           v1::PinGenerationResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->Pin(request->generation(), request->pinned()),
+                       response->mutable_generation());
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::DiffGenerations(grpc::CallbackServerContext* context,
+                                                             const v1::DiffGenerationsRequest* request,
+                                                             v1::DiffGenerationsResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> from,
+                     environment_.miner->GetGeneration(request->from()));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> to,
+                     environment_.miner->GetGeneration(request->to()));
+    *response = doppel::DiffGenerations(*from, *to, *environment_.miner->catalog(),
+                                        request->limit() == 0 ? kDefaultDiffLimit : request->limit());
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::GetSubspace(grpc::CallbackServerContext* context,
+                                                         const v1::GetSubspaceRequest* request,
+                                                         v1::GetSubspaceResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> generation,
+                     environment_.miner->GetGeneration(request->generation()));
+    return StoreResult(DescribeSubspace(*generation, *environment_.miner->catalog(), *request), response);
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::FindLookalikes(grpc::CallbackServerContext* context,
+                                                            const v1::FindLookalikesRequest* request,
+                                                            v1::FindLookalikesResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> generation,
+                     environment_.miner->GetGeneration(request->generation()));
+    return StoreResult(doppel::FindLookalikes(*generation, *environment_.miner->catalog(), *request),
+                       response);
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::GetPolicy(grpc::CallbackServerContext* context,
+                                                       const v1::GetPolicyRequest*,
+                                                       v1::GetPolicyResponse* response) {
+  return RunCall(*environment_.executor, context, [this, response] {
+    *response = environment_.miner->GetPolicy();
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MiningServiceImpl::SetPolicy(grpc::CallbackServerContext* context,
+                                                       const v1::SetPolicyRequest* request,
+                                                       v1::SetPolicyResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    return StoreResult(environment_.miner->SetPolicy(request->policy()), response->mutable_policy());
+  });
+}
+
+grpc::ServerWriteReactor<v1::WatchResponse>* MiningServiceImpl::Watch(grpc::CallbackServerContext* context,
+                                                                      const v1::WatchRequest* request) {
+  return new WatchReactor(environment_, context, *request);
 }
 
 }  // namespace doppel

@@ -40,6 +40,47 @@ class FakeGeneration : public Generation {
   // To be called before it is shared.
   v1::GenerationInfo& mutable_info() { return info_; }
 
+  // Both before it is shared. `rows`: [identities, k], catalog identity numbers. `similarities`: the same
+  // shape, or [k] for all.
+  void SetNeighbours(int k, std::vector<uint32_t> rows, std::vector<float> similarities) {
+    num_neighbours_ = k;
+    neighbours_ = std::move(rows);
+    similarities_ = std::move(similarities);
+    info_.set_neighbours(static_cast<uint32_t>(k));
+  }
+  // k others of every identity, drawn by `seed`, with similarities that fall from 0.99 to 0.5. k <
+  // identities.
+  void SetRandomNeighbours(int k, uint64_t seed) {
+    const Philox philox(seed);
+    const uint64_t n = num_identities();
+    std::vector<uint32_t> rows;
+    rows.reserve(n * k);
+    for (uint64_t i = 0; i < n; ++i) {
+      const uint64_t start = philox.Below(n - 1, i);
+      for (int j = 0; j < k; ++j) {
+        rows.push_back(static_cast<uint32_t>(first_identity_ + (i + 1 + (start + j) % (n - 1)) % n));
+      }
+    }
+    std::vector<float> similarities;
+    for (int j = 0; j < k; ++j) {
+      similarities.push_back(0.99F - 0.49F * static_cast<float>(j) / static_cast<float>(k));
+    }
+    SetNeighbours(k, std::move(rows), std::move(similarities));
+  }
+  void SetGuardList(GuardList guard_list) { guard_list_ = std::move(guard_list); }
+
+  int num_neighbours() const override { return num_neighbours_; }
+  absl::Span<const uint32_t> Neighbours(uint64_t identity) const override {
+    return absl::MakeConstSpan(neighbours_)
+        .subspan((identity - first_identity_) * num_neighbours_, num_neighbours_);
+  }
+  absl::Span<const float> NeighbourSimilarities(uint64_t identity) const override {
+    const bool shared = similarities_.size() == static_cast<size_t>(num_neighbours_);
+    return absl::MakeConstSpan(similarities_)
+        .subspan(shared ? 0 : (identity - first_identity_) * num_neighbours_, num_neighbours_);
+  }
+  const GuardList& guard_list() const override { return guard_list_; }
+
   const v1::GenerationInfo& info() const override { return info_; }
   uint64_t first_identity() const override { return first_identity_; }
   uint64_t num_identities() const override { return assignment_.size(); }
@@ -104,6 +145,10 @@ class FakeGeneration : public Generation {
   std::vector<float> centroids_;
   std::vector<float> representations_;
   v1::GenerationInfo info_;
+  int num_neighbours_ = 0;
+  std::vector<uint32_t> neighbours_;
+  std::vector<float> similarities_;
+  GuardList guard_list_;
 };
 
 // Covers one split of the catalog (as Catalog::Split names it), each identity in a subspace drawn by `seed`.

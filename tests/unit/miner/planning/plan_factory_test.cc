@@ -38,7 +38,7 @@ TEST(PlanFactory, MakesThePlansByName) {
 
 TEST(PlanFactory, UnknownPlanNamesThoseThereAre) {
   EXPECT_THAT(Error(Spec("hardest", 8, 2)), HasSubstr("\"hardest\""));
-  EXPECT_THAT(Error(Spec("", 8, 2)), HasSubstr("random and subspace"));
+  EXPECT_THAT(Error(Spec("", 8, 2)), HasSubstr("random, subspace"));
 }
 
 TEST(PlanFactory, RefusesAZeroP) {

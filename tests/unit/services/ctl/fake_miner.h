@@ -89,6 +89,78 @@ class FakeMiner : public MiningClient {
     return GetGeneration(generation);
   }
 
+  absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) override {
+    rollbacks += dry_run ? 0 : 1;
+    return GetGeneration(1);
+  }
+  absl::StatusOr<v1::GenerationInfo> RetireGeneration(uint64_t generation, bool dry_run) override {
+    retired += dry_run ? 0 : 1;
+    if (generation == 2) return absl::FailedPreconditionError("generation 2 is active");
+    return GetGeneration(generation);
+  }
+  absl::StatusOr<v1::GenerationInfo> PinGeneration(uint64_t generation, bool pinned) override {
+    auto info = GetGeneration(generation);
+    if (info.ok()) info->set_pinned(pinned);
+    return info;
+  }
+  absl::StatusOr<v1::DiffGenerationsResponse> DiffGenerations(uint64_t from, uint64_t to, uint32_t) override {
+    v1::DiffGenerationsResponse diff;
+    diff.set_from(from);
+    diff.set_to(to);
+    diff.set_common(1000);
+    diff.set_moved(125);
+    diff.set_churn(0.125);
+    diff.set_nmi(0.75);
+    for (uint32_t s = 0; s < 25; ++s) diff.add_subspaces()->set_subspace(s);
+    diff.add_flows()->set_identities(77);
+    diff.add_identities()->set_name("U+672A");
+    return diff;
+  }
+  absl::StatusOr<v1::GetSubspaceResponse> GetSubspace(uint64_t, uint32_t subspace, uint32_t) override {
+    if (subspace >= 25) return absl::NotFoundError("subspace: there are 25");
+    v1::GetSubspaceResponse response;
+    response.set_generation(2);
+    response.mutable_info()->set_subspace(subspace);
+    response.mutable_info()->set_identities(4000);
+    response.add_members()->set_name("U+672A");
+    response.add_nearest()->set_subspace(3);
+    return response;
+  }
+  absl::StatusOr<v1::FindLookalikesResponse> FindLookalikes(
+      const v1::FindLookalikesRequest& request) override {
+    pictures_wanted = request.pictures();
+    v1::FindLookalikesResponse response;
+    response.set_generation(2);
+    response.mutable_identity()->set_name(request.identity());
+    response.mutable_identity()->set_identity(5);
+    v1::SimilarIdentity& other = *response.add_lookalikes();
+    other.set_name("U+672B");
+    other.set_similarity(0.875);
+    if (request.pictures()) {
+      response.mutable_identity()->set_picture(picture);
+      other.set_picture(picture);
+    }
+    return response;
+  }
+  absl::StatusOr<v1::GetPolicyResponse> GetPolicy() override {
+    v1::GetPolicyResponse response;
+    *response.mutable_policy() = policy;
+    response.set_active_share(-1);
+    response.set_verdict("no condition holds");
+    return response;
+  }
+  absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec) override {
+    return policy = spec;
+  }
+  absl::Status Watch(uint64_t, const std::function<bool(const v1::WatchResponse&)>& event) override {
+    v1::WatchResponse response;
+    response.set_retired(7);
+    event(response);
+    *response.mutable_operation() = Done(v1::Operation::STATE_SUCCEEDED);
+    event(response);
+    return absl::OkStatus();
+  }
+
   static v1::Operation Done(v1::Operation::State state) {
     v1::Operation operation;
     operation.set_id("op-1");
@@ -104,6 +176,11 @@ class FakeMiner : public MiningClient {
   size_t waits = 0;
   int cancels = 0;
   int activations = 0;
+  int rollbacks = 0;
+  int retired = 0;
+  bool pictures_wanted = false;
+  std::string picture;  // of everybody
+  v1::ReclusterPolicySpec policy;
   bool empty = false;
 
  private:

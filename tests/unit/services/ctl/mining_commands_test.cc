@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "common/image/image.h"
+#include "common/io/file_system.h"
 #include "tests/unit/services/ctl/fake_miner.h"
 
 namespace doppel {
@@ -79,8 +82,36 @@ TEST_F(MiningCommandsTest, NoWaitPrintsTheOperation) {
   EXPECT_EQ(miner_.waits, 0);
 }
 
-TEST_F(MiningCommandsTest, DryRunPrintsTheRequestAndAsksNobody) {
+TEST_F(MiningCommandsTest, DryRunPrintsWhatTheMinerFound) {
+  miner_.script = {[] {
+    v1::Operation operation = FakeMiner::Done(v1::Operation::STATE_SUCCEEDED);
+    operation.clear_generation();
+    operation.mutable_statistics()->set_generation(7);
+    operation.mutable_statistics()->set_nmi(0.5);
+    return operation;
+  }};
   options_.dry_run = true;
+  ASSERT_TRUE(RunRecluster(options_, miner_, Show(OutputFormat::kJson)).ok());
+  EXPECT_TRUE(miner_.requests.at(0).dry_run());
+  EXPECT_EQ(nlohmann::json::parse(out_.str())["nmi"], 0.5);
+}
+
+TEST_F(MiningCommandsTest, WatchingAJobPrintsItsPhases) {
+  miner_.script = {[] {
+                     v1::Operation operation = FakeMiner::Done(v1::Operation::STATE_QUEUED);
+                     return operation;
+                   },
+                   [] { return FakeMiner::Done(v1::Operation::STATE_RUNNING); },
+                   [] { return FakeMiner::Done(v1::Operation::STATE_SUCCEEDED); }};
+  options_.watch = true;
+  ASSERT_TRUE(RunRecluster(options_, miner_, Show()).ok());
+  EXPECT_THAT(err_.str(), HasSubstr("embed"));
+  EXPECT_THAT(err_.str(), HasSubstr("queued"));
+  EXPECT_THAT(err_.str(), HasSubstr("cluster"));
+}
+
+TEST_F(MiningCommandsTest, ShowRequestPrintsItAndAsksNobody) {
+  options_.show_request = true;
   options_.request.set_model_path("/m");
   ASSERT_TRUE(RunRecluster(options_, miner_, Show()).ok());
   EXPECT_EQ(nlohmann::json::parse(out_.str())["model_path"], "/m");
@@ -153,6 +184,119 @@ TEST_F(MiningCommandsTest, CancelAndItsDryRun) {
 TEST_F(MiningCommandsTest, StatusShowsStreams) {
   ASSERT_TRUE(RunStatus(miner_, Show()).ok());
   EXPECT_THAT(out_.str(), HasSubstr("miner:1 version 9.9"));
+  EXPECT_THAT(out_.str(), HasSubstr("trainer-a"));
+}
+
+TEST_F(MiningCommandsTest, RollbackAndItsDryRun) {
+  ASSERT_TRUE(RunRollback(true, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("generation 1 would become active"));
+  EXPECT_EQ(miner_.rollbacks, 0);
+  ASSERT_TRUE(RunRollback(false, miner_, Show()).ok());
+  EXPECT_EQ(miner_.rollbacks, 1);
+}
+
+TEST_F(MiningCommandsTest, RetireAndItsDryRun) {
+  ASSERT_TRUE(RunRetire(1, true, miner_, Show()).ok());
+  EXPECT_EQ(miner_.retired, 0);
+  ASSERT_TRUE(RunRetire(1, false, miner_, Show()).ok());
+  EXPECT_EQ(miner_.retired, 1);
+  EXPECT_EQ(ExitCode(RunRetire(2, false, miner_, Show())), 3);
+}
+
+TEST_F(MiningCommandsTest, PinAndUnpin) {
+  ASSERT_TRUE(RunPin(1, true, false, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("generation 1 is pinned"));
+  out_.str("");
+  ASSERT_TRUE(RunPin(1, false, true, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("nothing would change"));
+}
+
+TEST_F(MiningCommandsTest, DiffShowsSharesAndSomeSubspaces) {
+  ASSERT_TRUE(RunDiff(1, 2, 0, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("12.50 %"));
+  EXPECT_THAT(out_.str(), HasSubstr("0.7500"));
+  EXPECT_THAT(out_.str(), HasSubstr("and 5 more"));
+  EXPECT_THAT(out_.str(), HasSubstr("U+672A"));
+  out_.str("");
+  ASSERT_TRUE(RunDiff(1, 2, 0, miner_, Show(OutputFormat::kJson)).ok());
+  EXPECT_EQ(nlohmann::json::parse(out_.str())["subspaces"].size(), 25U);
+}
+
+TEST_F(MiningCommandsTest, PolicyIsShownAndChangedInPart) {
+  miner_.policy.set_every_batches(100);
+  ASSERT_TRUE(RunShowPolicy(miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("no condition holds"));
+  EXPECT_THAT(out_.str(), HasSubstr("not reported"));
+  const auto change = [](v1::ReclusterPolicySpec& policy) { policy.set_max_staleness_steps(500); };
+  ASSERT_TRUE(RunSetPolicy(change, true, miner_, Show()).ok());
+  EXPECT_EQ(miner_.policy.max_staleness_steps(), 0U);
+  ASSERT_TRUE(RunSetPolicy(change, false, miner_, Show()).ok());
+  EXPECT_EQ(miner_.policy.max_staleness_steps(), 500U);
+  EXPECT_EQ(miner_.policy.every_batches(), 100U);
+}
+
+TEST_F(MiningCommandsTest, SubspaceShowsMembersAndNeighbours) {
+  ASSERT_TRUE(RunSubspace(0, 17, 0, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("17 of generation 2"));
+  EXPECT_THAT(out_.str(), HasSubstr("3 999 more"));
+  EXPECT_EQ(RunSubspace(0, 25, 0, miner_, Show()).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(MiningCommandsTest, LookalikesWritesASheetOfTheirPictures) {
+  Image grey{8, 8, 1, std::vector<uint8_t>(64, 200)};
+  miner_.picture = *EncodePng(grey);
+  LookalikesOptions options;
+  options.identity = "U+672A";
+  options.sheet = ::testing::TempDir() + "/lookalikes-sheet.png";
+  ASSERT_TRUE(RunLookalikes(options, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("0.8750"));
+  const auto sheet = DecodeImage(*PosixFileSystem().ReadFile(options.sheet), 3);
+  ASSERT_TRUE(sheet.ok()) << sheet.status();
+  EXPECT_GE(sheet->height, 96);
+  EXPECT_TRUE(PosixFileSystem().Remove(options.sheet).ok());
+}
+
+TEST_F(MiningCommandsTest, LookalikesAsJsonWritesNoFileUnasked) {
+  LookalikesOptions options;
+  options.identity = "U+672A";
+  ASSERT_TRUE(RunLookalikes(options, miner_, Show(OutputFormat::kJson)).ok());
+  EXPECT_FALSE(miner_.pictures_wanted);
+  EXPECT_EQ(nlohmann::json::parse(out_.str())["lookalikes"][0]["name"], "U+672B");
+}
+
+TEST_F(MiningCommandsTest, ADamagedPictureIsNamed) {
+  miner_.picture = "no image";
+  LookalikesOptions options;
+  options.identity = "U+672A";
+  options.sheet = ::testing::TempDir() + "/never.png";
+  EXPECT_THAT(std::string(RunLookalikes(options, miner_, Show()).message()), HasSubstr("U+672A"));
+  EXPECT_FALSE(PosixFileSystem().Exists(options.sheet));
+}
+
+TEST_F(MiningCommandsTest, WatchPrintsALinePerEvent) {
+  ASSERT_TRUE(RunWatch(0, miner_, Show()).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("generation 7 retired\n"));
+  EXPECT_THAT(out_.str(), HasSubstr("op-1 succeeded: generation 2\n"));
+}
+
+TEST_F(MiningCommandsTest, WatchingTheStatusSaysOnlyWhatChanged) {
+  WatchStatusOptions options;
+  options.interval = absl::Milliseconds(1);
+  options.looks = 3;
+  ASSERT_TRUE(RunWatchStatus(options, miner_, Show()).ok());
+  const std::string text = out_.str();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+  EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+}
+
+TEST_F(MiningCommandsTest, WatchingTheStatusRedrawsATerminal) {
+  WatchStatusOptions options;
+  options.interval = absl::Milliseconds(1);
+  options.looks = 2;
+  Console console = Show();
+  console.terminal = true;
+  ASSERT_TRUE(RunWatchStatus(options, miner_, console).ok());
+  EXPECT_THAT(out_.str(), HasSubstr("\x1b[H\x1b[2J"));
   EXPECT_THAT(out_.str(), HasSubstr("trainer-a"));
 }
 

@@ -260,5 +260,119 @@ TEST_F(ControlServicesTest, ShutdownTwiceIsFine) {
   server_->Shutdown(absl::Seconds(1));
 }
 
+TEST_F(ControlServicesTest, SteersGenerations) {
+  for (uint64_t number : {1, 2}) {
+    miner_->AddGeneration(
+        std::make_shared<FakeGeneration>(number, 0, std::vector<uint32_t>{0, 1, 0, 1, 1}, 2, 4));
+  }
+  {
+    grpc::ClientContext context;
+    v1::PinGenerationRequest request;
+    request.set_generation(1);
+    request.set_pinned(true);
+    v1::PinGenerationResponse response;
+    ASSERT_TRUE(mining_->PinGeneration(&context, request, &response).ok());
+    EXPECT_TRUE(response.generation().pinned());
+  }
+  {
+    grpc::ClientContext context;
+    v1::RetireGenerationRequest request;
+    request.set_generation(2);
+    v1::RetireGenerationResponse response;
+    EXPECT_EQ(mining_->RetireGeneration(&context, request, &response).error_code(),
+              grpc::StatusCode::FAILED_PRECONDITION);
+  }
+  {
+    grpc::ClientContext context;
+    v1::DiffGenerationsRequest request;
+    request.set_from(1);
+    v1::DiffGenerationsResponse response;
+    ASSERT_TRUE(mining_->DiffGenerations(&context, request, &response).ok());
+    EXPECT_EQ(response.to(), 2U);
+    EXPECT_EQ(response.common(), 5U);
+    EXPECT_EQ(response.moved(), 0U);
+  }
+  {
+    grpc::ClientContext context;
+    v1::RollbackResponse response;
+    ASSERT_TRUE(mining_->Rollback(&context, {}, &response).ok());
+    EXPECT_TRUE(response.generation().active());
+  }
+}
+
+TEST_F(ControlServicesTest, LooksIntoGenerations) {
+  miner_->AddGeneration(std::make_shared<FakeGeneration>(1, 0, std::vector<uint32_t>{0, 1, 0, 1, 1}, 2, 4));
+  {
+    grpc::ClientContext context;
+    v1::GetSubspaceRequest request;
+    request.set_subspace(1);
+    v1::GetSubspaceResponse response;
+    ASSERT_TRUE(mining_->GetSubspace(&context, request, &response).ok());
+    EXPECT_EQ(response.members_size(), 3);
+  }
+  grpc::ClientContext context;
+  v1::FindLookalikesRequest request;
+  request.set_identity("#3");
+  request.set_pictures(true);
+  v1::FindLookalikesResponse response;
+  ASSERT_TRUE(mining_->FindLookalikes(&context, request, &response).ok());
+  EXPECT_EQ(response.lookalikes_size(), 4);
+  EXPECT_NE(response.identity().picture(), "");
+}
+
+TEST_F(ControlServicesTest, SetsThePolicy) {
+  v1::SetPolicyRequest request;
+  request.mutable_policy()->set_min_active_share(3);
+  v1::SetPolicyResponse set;
+  {
+    grpc::ClientContext context;
+    EXPECT_EQ(mining_->SetPolicy(&context, request, &set).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  request.mutable_policy()->set_min_active_share(0.5);
+  {
+    grpc::ClientContext context;
+    EXPECT_TRUE(mining_->SetPolicy(&context, request, &set).ok());
+  }
+  grpc::ClientContext context;
+  v1::GetPolicyResponse got;
+  ASSERT_TRUE(mining_->GetPolicy(&context, {}, &got).ok());
+  EXPECT_EQ(got.policy().min_active_share(), 0.5);
+}
+
+TEST_F(ControlServicesTest, WatchSendsEventsAndProgress) {
+  v1::Operation job = RunningJob();
+  grpc::ClientContext context;
+  const auto reader = mining_->Watch(&context, {});
+  v1::WatchResponse event;
+  ASSERT_TRUE(reader->Read(&event)) << "what is running, first";
+  EXPECT_EQ(event.operation().id(), "job");
+  job.set_state(v1::Operation::STATE_RUNNING);
+  job.set_phase("cluster");
+  miner_->SetOperation(job);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.operation().phase(), "cluster");
+  v1::WatchResponse retired;
+  retired.set_retired(9);
+  miner_->AddEvent(retired);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.retired(), 9U);
+  EXPECT_EQ(event.sequence(), 1U);
+  context.TryCancel();
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(ControlServicesTest, WatchEndsWhenTheServerDrains) {
+  grpc::ClientContext context;
+  const auto reader = mining_->Watch(&context, {});
+  reader->WaitForInitialMetadata();
+  server_->Drain();
+  v1::WatchResponse event;
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
 }  // namespace
 }  // namespace doppel

@@ -61,6 +61,53 @@ class FakeMiner : public Miner {
     return info;
   }
 
+  absl::StatusOr<v1::GenerationInfo> DescribeGeneration(uint64_t number) const override {
+    const auto generation = GetGeneration(number);
+    if (!generation.ok()) return generation.status();
+    v1::GenerationInfo info = (*generation)->info();
+    absl::MutexLock lock(&mutex_);
+    info.set_active(info.generation() == active_);
+    return info;
+  }
+  absl::StatusOr<v1::GenerationInfo> Rollback(bool dry_run) override {
+    return dry_run ? DescribeGeneration(1) : Activate(1);
+  }
+  absl::StatusOr<v1::GenerationInfo> Retire(uint64_t number, bool dry_run) override {
+    if (number == ActiveGeneration()->number()) return absl::FailedPreconditionError("it is active");
+    const auto info = DescribeGeneration(number);
+    absl::MutexLock lock(&mutex_);
+    if (info.ok() && !dry_run) generations_.erase(number);
+    return info;
+  }
+  absl::StatusOr<v1::GenerationInfo> Pin(uint64_t number, bool pinned) override {
+    auto info = DescribeGeneration(number);
+    if (info.ok()) info->set_pinned(pinned);
+    return info;
+  }
+  absl::StatusOr<v1::GenerationInfo> PublishGuardList(uint64_t base, const GuardList&,
+                                                      const std::string&) override {
+    return DescribeGeneration(base);
+  }
+  const EventLog& events() const override { return events_; }
+  void AddEvent(const v1::WatchResponse& event) { events_.Add(event); }
+  absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec) override {
+    const absl::Status valid = ReclusterPolicy::Validate(spec);
+    if (!valid.ok()) return valid;
+    absl::MutexLock lock(&mutex_);
+    return policy_ = spec;
+  }
+  v1::GetPolicyResponse GetPolicy() override {
+    absl::MutexLock lock(&mutex_);
+    v1::GetPolicyResponse response;
+    *response.mutable_policy() = policy_;
+    response.set_batches_since_activation(training_ ? training_().batches_acknowledged : 0);
+    return response;
+  }
+  void SetTrainingSource(TrainingSource source) override {
+    absl::MutexLock lock(&mutex_);
+    training_ = std::move(source);
+  }
+
   absl::StatusOr<v1::Operation> Recluster(const v1::ReclusterRequest& request) override {
     absl::MutexLock lock(&mutex_);
     if (operations_.count("job") > 0)
@@ -121,6 +168,9 @@ class FakeMiner : public Miner {
   std::map<uint64_t, std::shared_ptr<const Generation>> generations_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Operation> operations_ ABSL_GUARDED_BY(mutex_);
   uint64_t active_ ABSL_GUARDED_BY(mutex_) = 0;
+  v1::ReclusterPolicySpec policy_ ABSL_GUARDED_BY(mutex_);
+  TrainingSource training_ ABSL_GUARDED_BY(mutex_);
+  EventLog events_{&Clock::Real()};
 };
 
 }  // namespace doppel

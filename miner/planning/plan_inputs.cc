@@ -1,0 +1,114 @@
+#include "miner/planning/plan_inputs.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+
+namespace doppel {
+namespace {
+
+struct SpecField {
+  const char* name;
+  bool set;
+  std::initializer_list<const char*> plans;
+};
+
+}  // namespace
+
+const GuardList& PlanInputs::guard_list() const {
+  static const GuardList* const nobody = new GuardList();
+  return generation == nullptr ? *nobody : generation->guard_list();
+}
+
+IdentitySampler PlanInputs::Sampler() const {
+  IdentitySampler sampler(seed, spec.samples_per_identity(), &guard_list());
+  if (spec.images() == v1::IMAGE_CHOICE_OTHER_CAMERA) sampler.SpreadOverCameras(catalog.get());
+  return sampler;
+}
+
+absl::Status CheckGeneration(const PlanInputs& inputs) {
+  const v1::PlanSpec& spec = inputs.spec;
+  if (inputs.generation == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "plan \"", spec.name(), "\" draws from a generation and there is none: recluster first"));
+  }
+  const Generation& generation = *inputs.generation;
+  if (generation.info().catalog_fingerprint() != inputs.catalog->fingerprint()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("generation ", generation.number(), " was mined from catalog \"",
+                     generation.info().catalog_fingerprint(), "\", this catalog is \"",
+                     inputs.catalog->fingerprint(), "\": mine a generation for it"));
+  }
+  ASSIGN_OR_RETURN(const CatalogSplitInfo split, inputs.catalog->Split(spec.split()));
+  if (split.first_identity != generation.first_identity() ||
+      split.identities != generation.num_identities()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "split \"", spec.split(), "\" means identities [", split.first_identity, ", ",
+        split.first_identity + split.identities, ") of the catalog, but generation ", generation.number(),
+        " covers split \"", generation.info().split(), "\", [", generation.first_identity(), ", ",
+        generation.first_identity() + generation.num_identities(), "): ask for that split or mine this one"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNeighbours(const PlanInputs& inputs) {
+  RETURN_IF_ERROR(CheckGeneration(inputs));
+  if (inputs.generation->num_neighbours() > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan \"", inputs.spec.name(), "\" draws neighbours and generation ",
+                   inputs.generation->number(), " has none: recluster with neighbours"));
+}
+
+absl::Status CheckFields(const v1::PlanSpec& spec) {
+  const SpecField fields[] = {
+      {"run_length", spec.run_length() > 1, {"subspace", "subspace_overlap", "category"}},
+      {"identity_limit", spec.identity_limit() != 0, {"random"}},
+      {"groups", spec.groups() != 0, {"look_alikes"}},
+      {"group_size", spec.group_size() != 0, {"look_alikes"}},
+      {"pool", spec.pool() != 0, {"look_alikes", "offline_triplets"}},
+      {"skip", spec.has_skip(), {"look_alikes", "offline_triplets"}},
+      {"similarity_max", spec.similarity_max() != 0, {"look_alikes", "offline_triplets"}},
+      {"similarity_min", spec.similarity_min() != 0, {"look_alikes", "offline_triplets"}},
+      {"overlap", spec.overlap() != 0, {"subspace_overlap"}},
+      {"subspace_weight", !spec.subspace_weight().empty(), {"subspace", "subspace_overlap"}},
+      {"category_separator", !spec.category_separator().empty(), {"category"}},
+      {"part", !spec.part().empty(), {"mixture"}},
+      {"stage", !spec.stage().empty(), {"mixture"}},
+      {"hardness", !spec.hardness().empty(), {"look_alikes", "mixture"}},
+  };
+  for (const SpecField& field : fields) {
+    const bool known = std::find(field.plans.begin(), field.plans.end(), spec.name()) != field.plans.end();
+    if (field.set && !known) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field.name, " is set: plan \"", spec.name(), "\" does not have it; leave it out"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::vector<uint64_t> DroppedIdentities(const PlanInputs& inputs) {
+  std::vector<uint64_t> identities;
+  const std::vector<uint64_t>& dropped = inputs.guard_list().samples();
+  for (size_t begin = 0; begin < dropped.size() && dropped[begin] < inputs.catalog->num_samples();) {
+    const uint64_t identity = inputs.catalog->Sample(dropped[begin]).identity;
+    const IdentitySamples samples = inputs.catalog->Samples(identity);
+    size_t end = begin;
+    while (end < dropped.size() && dropped[end] < samples.first + samples.count) ++end;
+    if (end - begin == samples.count) identities.push_back(identity);
+    begin = end;
+  }
+  return identities;
+}
+
+void AppendIdentity(const PlanInputs& inputs, const IdentitySampler& sampler, uint64_t identity,
+                    uint64_t rotation, PlannedBatch* batch) {
+  const IdentitySamples samples = inputs.catalog->Samples(identity);
+  if (samples.count == 0) return;  // keeps P and P * K in step whatever the catalog holds
+  batch->identities.push_back(identity);
+  sampler.Append(identity, rotation, samples, &batch->samples);
+}
+
+}  // namespace doppel
