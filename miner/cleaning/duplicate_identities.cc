@@ -210,6 +210,30 @@ std::array<double, kCopyBuckets> CopyProbabilities(const std::vector<Candidate>&
   return probability;
 }
 
+// The look-alikes of an identity that is no duplicate: what nearest neighbours are in excess of the second
+// nearest ones, at the same score, is due to duplicates at most. Scores of the best rank 0 against those of
+// rank 1, in bins from the top, as an upper bound of the probability that falls with the score.
+void CapByRank(const std::vector<Candidate>& candidates, const std::vector<size_t>& rows,
+               std::vector<DuplicateFinding>& findings) {
+  std::vector<size_t> order = rows;
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return findings[a].score != findings[b].score ? findings[a].score > findings[b].score : a < b;
+  });
+  constexpr double kLeast = 20;
+  double cap = 1;
+  for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+    double nearest = 0, second = 0;
+    for (; end < order.size() && nearest < std::max(kLeast, static_cast<double>(begin) / 10); ++end) {
+      nearest += candidates[order[end]].rank == 0 ? 1 : 0;
+      second += candidates[order[end]].rank == 1 ? 1 : 0;
+    }
+    cap = std::min(cap, nearest > 0 ? std::max(0.0, 1 - second / nearest) : 0.0);
+    for (size_t i = begin; i < end; ++i) {
+      findings[order[i]].probability = std::min(findings[order[i]].probability, cap);
+    }
+  }
+}
+
 void SortFindings(std::vector<DuplicateFinding>& findings) {
   std::sort(findings.begin(), findings.end(), [](const DuplicateFinding& a, const DuplicateFinding& b) {
     if (a.score != b.score) return a.score > b.score;
@@ -219,8 +243,8 @@ void SortFindings(std::vector<DuplicateFinding>& findings) {
 
 // Findings of pairs without copies by the calibrated scores, of those with copies above what their
 // probability says.
-absl::Status ScoreFindings(const Evidence& examples, const std::vector<PairEvidence>& evidence,
-                           const std::vector<float>& copied,
+absl::Status ScoreFindings(const std::vector<Candidate>& candidates, const Evidence& examples,
+                           const std::vector<PairEvidence>& evidence, const std::vector<float>& copied,
                            const std::array<double, kCopyBuckets>& by_copies, DuplicateReport& report) {
   Evidence rows{kEvidence, {}};
   rows.values.reserve(evidence.size() * kEvidence);
@@ -245,6 +269,7 @@ absl::Status ScoreFindings(const Evidence& examples, const std::vector<PairEvide
       finding.probability = report.calibrated ? scores->probability[i] : 0;
       highest = std::max(highest, finding.score);
     }
+    CapByRank(candidates, without, report.findings);
   }
   for (size_t c = 0; c < evidence.size(); ++c) {
     if (copied[c] <= 0) continue;
@@ -294,7 +319,7 @@ absl::StatusOr<DuplicateReport> FindDuplicateIdentities(const EmbeddingSet& set,
     report.findings.push_back({candidates[c].first, candidates[c].second, 0, 0, evidence[c].centre,
                                evidence[c].cross, evidence[c].within, copied[c]});
   }
-  RETURN_IF_ERROR(ScoreFindings(SplitExamples(set, options.seed, threads), evidence, copied,
+  RETURN_IF_ERROR(ScoreFindings(candidates, SplitExamples(set, options.seed, threads), evidence, copied,
                                 CopyProbabilities(candidates, copied, neighbours.neighbours), report));
   SortFindings(report.findings);
   return report;

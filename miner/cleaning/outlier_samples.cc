@@ -82,11 +82,14 @@ class NearestCentres {
   }
 
   // For all rows of the set: [rows, kNearestCentres].
-  absl::Status Search(const EmbeddingSet& set) {
+  absl::Status Search(const EmbeddingSet& set, const OutlierOptions& options) {
     const auto n = static_cast<int64_t>(set.source.size());
     ids_.reserve(n * kNearestCentres);
     scores_.reserve(n * kNearestCentres);
     for (int64_t begin = 0; begin < n; begin += kQueriesAtOnce) {
+      if (options.on_progress && !options.on_progress(begin, n)) {
+        return absl::CancelledError("mislabelled samples: cancelled");
+      }
       const int64_t count = std::min(kQueriesAtOnce, n - begin);
       const absl::Span<const float> queries(set.rows.row(begin), count * set.rows.dimension);
       ASSIGN_OR_RETURN(const SearchResult found, index_->Search(queries, kNearestCentres));
@@ -161,7 +164,7 @@ absl::StatusOr<OutlierReport> FindOutlierSamples(const EmbeddingSet& set, const 
                           ? options.threads
                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   ASSIGN_OR_RETURN(NearestCentres nearest, NearestCentres::Make(set, threads));
-  RETURN_IF_ERROR(nearest.Search(set));
+  RETURN_IF_ERROR(nearest.Search(set, options));
   const std::vector<uint32_t> identity_of = IdentityOfRows(set);
   OutlierReport report;
   for (uint64_t r = 0; r < identity_of.size(); ++r) {

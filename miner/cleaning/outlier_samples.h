@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,6 +12,8 @@ namespace doppel {
 struct OutlierOptions {
   int threads = 0;    // 0: all cores
   uint64_t seed = 1;  // of the samples that are put under other identities to learn from
+  // Called now and then with (samples done, samples); return false to cancel (CANCELLED).
+  std::function<bool(int64_t, int64_t)> on_progress;
 };
 
 // A sample that may belong to another identity.

@@ -107,6 +107,7 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.part_bytes = config.part_bytes();
   options.http_port = config.http_port();
   options.work_groups = config.state() + "/work_groups";
+  options.cleaning = config.state() + "/cleaning.rec";
   return options;
 }
 

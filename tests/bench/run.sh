@@ -16,6 +16,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
+  cleaning  duplicates and wrong labels found on Glyphs against what is known     (--demo DIR [--model DIR], or --embeddings,
+            --labels, --catalog, --known); writes the precision-recall curves as cleaning.html, too
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
 EOF
@@ -36,6 +38,19 @@ cd "$root"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build build/release --target "bench_$name" >/dev/null
 mkdir -p "$out"
+if [ "$name" = cleaning ] && [ "${1:-}" = --demo ]; then
+  # Image embeddings of the whole catalog, by the model that the demo trained on look-alikes. Kept in DIR of --out.
+  demo=$2 model=$2/subspace/model
+  shift 2
+  if [ "${1:-}" = --model ]; then model=$2; shift 2; fi
+  if [ ! -f "$out/cleaning-embeddings.npy" ] || [ "$model/weights.pt" -nt "$out/cleaning-embeddings.npy" ]; then
+    cmake --build build/release --target doppel-trainer >/dev/null
+    build/release/bin/doppel-trainer embed --model "$model" --catalog "$demo/catalog" --threads "$(nproc)" \
+      --output "$out/cleaning-embeddings.npy" --labels "$out/cleaning-labels.npy"
+  fi
+  set -- --embeddings "$out/cleaning-embeddings.npy" --labels "$out/cleaning-labels.npy" --catalog "$demo/catalog" \
+    --known "$demo/glyphs/known_duplicates.csv" "$@"
+fi
 "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
 
 catalog=

@@ -43,6 +43,7 @@ struct BenchOptions {
   double share = 0.1, precision = 0.9;
   int neighbours = 10, threads = 0;
   uint64_t seed = 1;
+  bool skip_flips = false;
 };
 
 using IdentityPair = std::pair<uint32_t, uint32_t>;
@@ -329,6 +330,7 @@ absl::Status Run(const BenchOptions& options) {
   ASSIGN_OR_RETURN(Outcome split, RunSplit(options, rows, labels, known));
   outcomes.push_back(std::move(split));
   lap("identities split in two");
+  if (options.skip_flips) return Write(options, outcomes, seconds);
   ASSIGN_OR_RETURN(Outcome flips, RunFlips(options, rows, labels));
   outcomes.push_back(std::move(flips));
   lap("flipped labels");
@@ -353,6 +355,7 @@ int main(int argc, char** argv) {
   app.add_option("--neighbours", options.neighbours, "Candidates per identity")->capture_default_str();
   app.add_option("--threads", options.threads, "0: all cores")->capture_default_str();
   app.add_option("--seed", options.seed, "Of flips and splits")->capture_default_str();
+  app.add_flag("--skip-flips", options.skip_flips, "Duplicates only");
   app.add_option("--out", options.out,
                  "Write the results there as JSON, and a page with the curves beside it");
   CLI11_PARSE(app, argc, argv);
