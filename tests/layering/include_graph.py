@@ -20,7 +20,7 @@ ROOMS = {
     "miner/cleaning": ["miner/representation", "miner/clustering", "miner/neighbours", "common/index"],
     "miner/generation": ["miner/representation", "miner/clustering", "miner/neighbours", "miner/cleaning", "common/catalog"],
     "miner/planning": ["miner/cleaning", "miner/generation", "common/catalog"],
-    "miner": ["miner/representation", "miner/clustering", "miner/generation", "miner/planning", "common/catalog"],
+    "miner": ["miner/representation", "miner/cleaning", "miner/clustering", "miner/generation", "miner/neighbours", "miner/planning", "common/catalog"],
     "trainer/stream": ["common/image"],
     "trainer/loss": [],
     "trainer/train": ["trainer/loss", "trainer/stream", "common/model"],
