@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "common/net/client_security.h"
 #include "services/ctl/catalog_commands.h"
+#include "services/ctl/clean_command_line.h"
 #include "services/ctl/console.h"
 #include "services/ctl/control_command_line.h"
 #include "services/ctl/interrupt.h"
@@ -62,6 +63,8 @@ class CommandLine {
         [this](const std::string& name, const std::string& description, const std::string& examples,
                RemoteRun run) { return AddRemote(name, description, examples, std::move(run)); });
     AddReport();
+    AddCleanCommands(app_, environment_.default_server, &flags_.output,
+                     [this](const std::string& name, Run run) { name_ = name, run_ = std::move(run); });
   }
 
   int Main(int argc, const char* const* argv) {

@@ -145,6 +145,7 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.audit.files = config.audit_log_files();
   options.open_metrics = config.open_metrics();
   options.model_roots.assign(config.model_roots().begin(), config.model_roots().end());
+  options.cleaning = config.state() + "/cleaning.rec";
   return options;
 }
 

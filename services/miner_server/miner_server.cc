@@ -20,6 +20,7 @@
 #include "common/io/file_system.h"
 #include "services/miner_server/batch_core.h"
 #include "services/miner_server/batch_service.h"
+#include "services/miner_server/cleaning_service.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/http_endpoint.h"
 #include "services/miner_server/memory_budget.h"
@@ -106,6 +107,8 @@ class MinerServerImpl final : public MinerServer {
 
   absl::Status Listen() {
     ASSIGN_OR_RETURN(const std::string host, HostOf(options_.listen));
+    ASSIGN_OR_RETURN(cleaning_, CleaningServiceImpl::Make(miner_, control_executor_.get(), PosixFileSystem(),
+                                                          options_.cleaning));
     EnableHealthAndReflection();
     grpc::ServerBuilder builder;
     ASSIGN_OR_RETURN(security_, ServerSecurity::Open(options_));
@@ -115,6 +118,7 @@ class MinerServerImpl final : public MinerServer {
     builder.RegisterService(&batches_);
     builder.RegisterService(&mining_);
     builder.RegisterService(&embedding_);
+    builder.RegisterService(cleaning_.get());
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
       return absl::UnavailableError(
@@ -155,6 +159,7 @@ class MinerServerImpl final : public MinerServer {
       DOPPEL_LOG(kWarning, streams_.open(), " streams did not end within ", absl::FormatDuration(grace),
                  " (a client that does not read?): cancelled");
     }
+    if (cleaning_ != nullptr) cleaning_->Stop();
     if (server_ != nullptr) {
       const absl::Duration rest =
           grace > absl::ZeroDuration() ? absl::Milliseconds(500) : absl::ZeroDuration();
@@ -205,6 +210,7 @@ class MinerServerImpl final : public MinerServer {
   BatchServiceImpl batches_;
   MiningServiceImpl mining_;
   EmbeddingServiceImpl embedding_;
+  std::unique_ptr<CleaningServiceImpl> cleaning_;
   std::unique_ptr<ServerSecurity> security_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpEndpoint> http_;

@@ -26,6 +26,8 @@ struct MinerServerOptions {
   uint64_t borrow_bytes = 4096;  // samples from this size on are sent from where they lie
   // Of the journals of dynamic work groups. Empty: there are none.
   std::string work_groups;
+  // The journal of cleaning. Empty: there is none.
+  std::string cleaning;
   int http_port =
       -1;  // of /metrics, /livez, /readyz, on the host of `listen`; 0 picks a free one, negative: none
 

@@ -19,6 +19,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
   flood     1 000 concurrent streams, 50 of them malicious: the rate that the others keep         (--catalog DIR)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
+  cleaning  duplicates and wrong labels found on Glyphs against what is known     (--demo DIR [--model DIR], or --embeddings,
+            --labels, --catalog, --known); writes the precision-recall curves as cleaning.html, too
   efficacy  which plan makes the better model: trainings from the same weights (--catalog DIR --model DIR --work DIR; hours)
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
@@ -50,6 +52,19 @@ if [ "$name" = cluster ] && [ $peer = 1 ] && /usr/bin/python3 -c 'import sklearn
   keep=$(mktemp -d)
   trap 'rm -rf "$keep"' EXIT
   set -- --keep "$keep" "$@"
+fi
+if [ "$name" = cleaning ] && [ "${1:-}" = --demo ]; then
+  # Image embeddings of the whole catalog, by the model that the demo trained on look-alikes. Kept in DIR of --out.
+  demo=$2 model=$2/subspace/model
+  shift 2
+  if [ "${1:-}" = --model ]; then model=$2; shift 2; fi
+  if [ ! -f "$out/cleaning-embeddings.npy" ] || [ "$model/weights.pt" -nt "$out/cleaning-embeddings.npy" ]; then
+    cmake --build build/release --target doppel-trainer >/dev/null
+    build/release/bin/doppel-trainer embed --model "$model" --catalog "$demo/catalog" --threads "$(nproc)" \
+      --output "$out/cleaning-embeddings.npy" --labels "$out/cleaning-labels.npy"
+  fi
+  set -- --embeddings "$out/cleaning-embeddings.npy" --labels "$out/cleaning-labels.npy" --catalog "$demo/catalog" \
+    --known "$demo/glyphs/known_duplicates.csv" "$@"
 fi
 "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
 if [ -n "${keep:-}" ]; then

@@ -1,0 +1,145 @@
+#include "services/miner_server/cleaning_service.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "services/miner_server/cleaning_pass.h"
+#include "services/miner_server/unary_call.h"
+
+namespace doppel {
+
+absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> CleaningServiceImpl::Make(std::shared_ptr<Miner> miner,
+                                                                               Executor* control,
+                                                                               FileSystem& fs,
+                                                                               const std::string& path) {
+  std::unique_ptr<CleaningStore> store;
+  if (!path.empty()) {
+    ASSIGN_OR_RETURN(store, CleaningStore::Open(fs, path, Clock::Real()));
+  }
+  return std::unique_ptr<CleaningServiceImpl>(
+      new CleaningServiceImpl(std::move(miner), control, fs, std::move(store)));
+}
+
+CleaningServiceImpl::CleaningServiceImpl(std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs,
+                                         std::unique_ptr<CleaningStore> store)
+    : miner_(std::move(miner)),
+      control_(control),
+      fs_(fs),
+      store_(std::move(store)),
+      passes_(MakeThreadPool(1)) {}
+
+CleaningServiceImpl::~CleaningServiceImpl() {
+  Stop();
+  passes_.reset();
+}
+
+absl::Status CleaningServiceImpl::CheckStore() const {
+  if (store_ != nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError("cleaning: this server keeps no state, so there are no findings");
+}
+
+absl::StatusOr<v1::FindResponse> CleaningServiceImpl::RunFind(const v1::FindRequest& request) {
+  RETURN_IF_ERROR(CheckStore());
+  if (stopping_) return absl::UnavailableError("cleaning: the miner is going down");
+  const KeepGoing keep_going = [this](int64_t, int64_t) { return !stopping_; };
+  v1::FindingsReplaced findings;
+  if (request.embeddings_path().empty()) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> generation,
+                     miner_->GetGeneration(request.generation()));
+    ASSIGN_OR_RETURN(findings, FindFromGeneration(*generation, request, keep_going));
+  } else {
+    ASSIGN_OR_RETURN(findings, FindFromEmbeddings(fs_, *miner_->catalog(), request, keep_going));
+  }
+  v1::FindResponse response;
+  *response.mutable_summaries() = findings.summaries();
+  RETURN_IF_ERROR(store_->ReplaceFindings(std::move(findings)));
+  return response;
+}
+
+absl::StatusOr<v1::DecideResponse> CleaningServiceImpl::RunDecide(const v1::DecideRequest& request) {
+  RETURN_IF_ERROR(CheckStore());
+  std::vector<v1::CleaningSubject> subjects;
+  subjects.reserve(request.ids_size());
+  for (const std::string& id : request.ids()) {
+    ASSIGN_OR_RETURN(v1::CleaningSubject subject, ParseSubjectId(id));
+    RETURN_IF_ERROR(CheckSubject(subject, *miner_->catalog()));
+    subjects.push_back(std::move(subject));
+  }
+  ASSIGN_OR_RETURN(std::vector<v1::Decision> made,
+                   store_->Decide(subjects, request.verdict(), request.note()));
+  v1::DecideResponse response;
+  for (v1::Decision& decision : made) *response.add_decisions() = std::move(decision);
+  return response;
+}
+
+absl::StatusOr<v1::ApplyResponse> CleaningServiceImpl::RunApply(const v1::ApplyRequest& request) {
+  RETURN_IF_ERROR(CheckStore());
+  const CleaningState state = store_->State();
+  ASSIGN_OR_RETURN(const GuardList guards, state.MakeGuardList());
+  v1::ApplyResponse response;
+  response.set_guarded_pairs(guards.pairs().size());
+  response.set_dropped_samples(guards.samples().size());
+  if (request.dry_run()) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> base,
+                     miner_->GetGeneration(request.generation()));
+    *response.mutable_generation() = base->info();
+    return response;
+  }
+  const std::string note = absl::StrCat("cleaning: ", guards.pairs().size(), " pairs guarded, ",
+                                        guards.samples().size(), " samples dropped");
+  ASSIGN_OR_RETURN(*response.mutable_generation(),
+                   miner_->PublishGuardList(request.generation(), guards, note));
+  return response;
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::Find(grpc::CallbackServerContext* context,
+                                                    const v1::FindRequest* request,
+                                                    v1::FindResponse* response) {
+  return RunCall(*passes_, context,
+                 [this, request, response] { return StoreResult(RunFind(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::ListFindings(grpc::CallbackServerContext* context,
+                                                            const v1::ListFindingsRequest* request,
+                                                            v1::ListFindingsResponse* response) {
+  return RunCall(*control_, context, [this, request, response]() -> absl::Status {
+    RETURN_IF_ERROR(CheckStore());
+    return StoreResult(ListFindingsOf(store_->State(), *miner_->catalog(), *request), response);
+  });
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::Decide(grpc::CallbackServerContext* context,
+                                                      const v1::DecideRequest* request,
+                                                      v1::DecideResponse* response) {
+  return RunCall(*control_, context,
+                 [this, request, response] { return StoreResult(RunDecide(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::Undo(grpc::CallbackServerContext* context,
+                                                    const v1::UndoRequest* request,
+                                                    v1::UndoResponse* response) {
+  return RunCall(*control_, context, [this, request, response]() -> absl::Status {
+    RETURN_IF_ERROR(CheckStore());
+    return StoreResult(store_->Undo(request->number()), response->mutable_undone());
+  });
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::Export(grpc::CallbackServerContext* context,
+                                                      const v1::ExportRequest*,
+                                                      v1::ExportResponse* response) {
+  return RunCall(*control_, context, [this, response]() -> absl::Status {
+    RETURN_IF_ERROR(CheckStore());
+    return StoreResult(FindingsCsv(store_->State(), *miner_->catalog()), response->mutable_csv());
+  });
+}
+
+grpc::ServerUnaryReactor* CleaningServiceImpl::Apply(grpc::CallbackServerContext* context,
+                                                     const v1::ApplyRequest* request,
+                                                     v1::ApplyResponse* response) {
+  return RunCall(*control_, context,
+                 [this, request, response] { return StoreResult(RunApply(*request), response); });
+}
+
+}  // namespace doppel
