@@ -14,6 +14,12 @@ const std::vector<MethodRule>& MethodRules() {
   static const auto* const kRules = new std::vector<MethodRule>{
       {"doppel.v1.BatchService/GetBatch", Role::kTrainer, Plane::kData},
       {"doppel.v1.BatchService/StreamBatches", Role::kTrainer, Plane::kData},
+      {"doppel.v1.CleaningService/Apply", Role::kOperator, Plane::kControl},
+      {"doppel.v1.CleaningService/Decide", Role::kOperator, Plane::kControl},
+      {"doppel.v1.CleaningService/Export", Role::kViewer, Plane::kControl},
+      {"doppel.v1.CleaningService/Find", Role::kOperator, Plane::kControl},
+      {"doppel.v1.CleaningService/ListFindings", Role::kViewer, Plane::kControl},
+      {"doppel.v1.CleaningService/Undo", Role::kOperator, Plane::kControl},
       {"doppel.v1.EmbeddingService/CommitRange", Role::kTrainer, Plane::kData},
       {"doppel.v1.EmbeddingService/FetchRange", Role::kTrainer, Plane::kData},
       {"doppel.v1.EmbeddingService/LeaseRange", Role::kTrainer, Plane::kData},

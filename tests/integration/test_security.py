@@ -12,10 +12,12 @@ from harness import BIN, CATALOG, MODEL, DoppelTest, batches, mining, run, wait_
 
 SOURCE = pathlib.Path(os.environ["DOPPEL_SOURCE"])
 ROLES = ("viewer", "trainer", "operator")
-MESSAGES = {"doppel.v1.MiningService": mining, "doppel.v1.BatchService": batches, "doppel.v1.EmbeddingService": embedding}
+MESSAGES = {"doppel.v1.MiningService": mining, "doppel.v1.BatchService": batches, "doppel.v1.EmbeddingService": embedding,
+            "doppel.v1.CleaningService": cleaning}
 # Which role may call what: written down once more, so that a slip in the server's table shows.
 TRAINERS = {"StreamBatches", "GetBatch", "LeaseRange", "RenewLease", "CommitRange", "FetchRange"}
-OPERATORS = {"Recluster", "CancelOperation", "ActivateGeneration", "Rollback", "RetireGeneration", "PinGeneration", "SetPolicy"}
+OPERATORS = {"Recluster", "CancelOperation", "ActivateGeneration", "Rollback", "RetireGeneration", "PinGeneration", "SetPolicy",
+             "Find", "Decide", "Undo", "Apply"}
 ENDLESS = {"Watch"}  # whoever is let in waits
 
 
