@@ -14,6 +14,8 @@
 #include "doppel/v1/embedding.pb.h"
 #include "doppel/v1/mining.pb.h"
 #include "miner/generation/generation.h"
+#include "miner/models/model_store.h"
+#include "miner/representation/running_mean_manager.h"
 
 namespace doppel {
 
@@ -25,6 +27,13 @@ struct MinerOptions {
   int cluster_threads = 0;
   uint64_t lease_identities = 1024;
   absl::Duration lease_duration = absl::Seconds(60);
+  // Models that the store keeps, besides that of a running job; 0: all.
+  size_t keep_models = 16;
+  // Steps after which a reported embedding counts half in an identity's running mean; 0: nothing is
+  // forgotten.
+  double live_half_life = 1000;
+  // Between snapshots of the running means; 0: none but by hand.
+  absl::Duration live_snapshot_interval = absl::Seconds(60);
 };
 
 // The façade that services call: generations, jobs, and the leases of embedders. Thread-safe. Opening it
@@ -58,6 +67,13 @@ class Miner {
   virtual absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request) = 0;
   virtual absl::StatusOr<v1::RenewLeaseResponse> RenewLease(const v1::RenewLeaseRequest& request) = 0;
   virtual absl::StatusOr<v1::CommitRangeResponse> CommitRange(const v1::CommitRangeRequest& request) = 0;
+
+  // What was published to this miner. Null: it has no store.
+  virtual ModelStore* models() { return nullptr; }
+  // A model of the store by name; by its hash, also the running job's.
+  virtual absl::StatusOr<ModelContent> OpenModel(const std::string& name);
+  // What trainers report. Null: nothing is kept.
+  virtual RunningMeanManager* live() { return nullptr; }
 };
 
 }  // namespace doppel

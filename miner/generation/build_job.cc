@@ -20,6 +20,8 @@ constexpr uint32_t kDefaultIterations = 20;
 constexpr uint32_t kMaxIterations = 10000;
 constexpr uint32_t kDefaultMinSize = 64;
 constexpr int kFailuresLogged = 3;
+constexpr double kDefaultCoverage = 0.9;
+constexpr uint32_t kDefaultSampled = 2;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
 
@@ -36,11 +38,48 @@ std::string CreationTime(absl::Time time) {
   return absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
+// The "weights" behind live representations: which run's, and how far it was.
+std::string LiveFingerprint(const std::string& run, uint64_t step) {
+  return absl::StrCat("live:", run, "@", step);
+}
+
+// Fills in what representation_source leaves open.
+absl::Status ResolveSource(v1::ReclusterRequest* request) {
+  v1::RepresentationSource& source = *request->mutable_representation_source();
+  switch (source.kind()) {
+    case v1::RepresentationSource::KIND_LIVE:
+      if (source.max_age_steps() > 0) {
+        return absl::InvalidArgumentError(
+            "representation_source.max_age_steps: a live source embeds nothing; ask for full or sampled");
+      }
+      if (source.min_coverage() == 0) source.set_min_coverage(kDefaultCoverage);
+      if (!(source.min_coverage() <= 1)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "representation_source.min_coverage: ", source.min_coverage(), " is a share, at most 1"));
+      }
+      return absl::OkStatus();
+    case v1::RepresentationSource::KIND_FULL:
+      if (request->samples_per_identity() > 0) {
+        return absl::InvalidArgumentError(
+            "samples_per_identity: a full pass embeds all samples; leave it out, or ask for sampled");
+      }
+      return absl::OkStatus();
+    case v1::RepresentationSource::KIND_SAMPLED:
+      if (request->samples_per_identity() == 0) request->set_samples_per_identity(kDefaultSampled);
+      return absl::OkStatus();
+    default:
+      source.set_kind(request->samples_per_identity() > 0 ? v1::RepresentationSource::KIND_SAMPLED
+                                                          : v1::RepresentationSource::KIND_FULL);
+      return absl::OkStatus();
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& request, const Catalog& catalog,
                                                FileSystem& fs) {
-  if (request.model_path().empty())
+  const bool live = request.representation_source().kind() == v1::RepresentationSource::KIND_LIVE;
+  if (request.model_path().empty() && !live)
     return absl::InvalidArgumentError("model_path: empty; name a model directory");
   ResolvedRequest resolved;
   resolved.request = request;
@@ -72,6 +111,9 @@ absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& reque
         absl::StrCat("iterations: ", request.iterations(), ", at most ", kMaxIterations));
   }
   if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
+  RETURN_IF_ERROR(ResolveSource(&resolved.request));
+  // What the live means are of is known when they are frozen.
+  if (live) return resolved;
   ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
   return resolved;
 }
@@ -84,7 +126,8 @@ BuildJob::BuildJob(BuildEnvironment environment, v1::OperationStarted started)
 
 absl::StatusOr<v1::GenerationInfo> BuildJob::Run() {
   ASSIGN_OR_RETURN(resolved_, ResolveRequest(started_.request(), *environment_.catalog, *environment_.fs));
-  ASSIGN_OR_RETURN(FrozenRepresentations frozen, Embed());
+  const bool live = resolved_.request.representation_source().kind() == v1::RepresentationSource::KIND_LIVE;
+  ASSIGN_OR_RETURN(FrozenRepresentations frozen, live ? FreezeLive() : Embed());
   ASSIGN_OR_RETURN(ClusterResult clusters, ClusterRows(frozen.rows));
   return Write(std::move(frozen), std::move(clusters));
 }
@@ -136,6 +179,33 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
         "split \"", resolved_.split.name, "\": not one sample could be embedded; see the embedder's log"));
   }
   return frozen;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::FreezeLive() {
+  if (environment_.live == nullptr)
+    return absl::FailedPreconditionError("live: this miner keeps no live representations");
+  const IdentityRange all = {resolved_.split.first_identity, resolved_.split.identities};
+  Begin("embed", 0, all.count);
+  const std::shared_ptr<const Generation> active = environment_.active ? environment_.active() : nullptr;
+  const auto fallback = [&active](uint64_t identity) -> absl::Span<const float> {
+    if (active == nullptr || identity < active->first_identity()) return {};
+    if (identity - active->first_identity() >= active->num_identities()) return {};
+    return active->Representation(identity);
+  };
+  ASSIGN_OR_RETURN(
+      RunningMeanManager::Frozen frozen,
+      environment_.live->Freeze(all, resolved_.request.representation_source().min_coverage(), fallback));
+  resolved_.model.fingerprint = LiveFingerprint(frozen.run, frozen.model_step);
+  resolved_.model.step = frozen.model_step;
+  resolved_.model.dimension = frozen.representations.rows.dimension;
+  Advance(all.count);
+  embed_seconds_ = SecondsInPhase();
+  DOPPEL_LOG(kInfo, started_.id(), ": live representations of run ", frozen.run, " at step ",
+             frozen.model_step, ", ", frozen.seen, " of ", all.count, " identities seen",
+             frozen.seen < all.count && active != nullptr
+                 ? absl::StrCat(", the others as in generation ", active->number())
+                 : "");
+  return std::move(frozen.representations);
 }
 
 absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {

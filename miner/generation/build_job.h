@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "miner/generation/model_info.h"
 #include "miner/representation/embedding_leases.h"
 #include "miner/representation/representation_store.h"
+#include "miner/representation/running_mean_manager.h"
 
 namespace doppel {
 
@@ -34,6 +36,10 @@ struct BuildEnvironment {
   int cluster_threads = 0;
   uint64_t lease_identities = 1024;
   absl::Duration lease_duration = absl::Seconds(60);
+  // For LIVE; null: there are none.
+  const RunningMeanManager* live = nullptr;
+  // The generation whose rows stand in for identities that nobody has reported; may return null.
+  std::function<std::shared_ptr<const Generation>()> active;
 };
 
 // A request with its zeros replaced by what they mean for this catalog and model.
@@ -78,6 +84,8 @@ class BuildJob {
 
  private:
   absl::StatusOr<FrozenRepresentations> Embed();
+  // LIVE: the running means, instead of a pass.
+  absl::StatusOr<FrozenRepresentations> FreezeLive();
   absl::StatusOr<ClusterResult> ClusterRows(const Matrix& rows);
   absl::StatusOr<v1::GenerationInfo> Write(FrozenRepresentations frozen, ClusterResult clusters);
   v1::GenerationInfo Describe(const ClusterResult& clusters) const;

@@ -77,6 +77,10 @@ absl::Status GenerationManager::Load() {
     return absl::InvalidArgumentError("state: empty; name a directory for the miner's state");
   RETURN_IF_ERROR(fs.MakeDirectories(directory));
   ASSIGN_OR_RETURN(lock_, StateLock::Acquire(directory));
+  const RunningMeanManager* live = nullptr;
+  if (options_.open_stores) {
+    ASSIGN_OR_RETURN(live, options_.open_stores());
+  }
   store_ = std::make_unique<GenerationStore>(fs, directory + "/generations");
   RETURN_IF_ERROR(store_->Initialize());
   environment_ = {&fs,
@@ -87,7 +91,9 @@ absl::Status GenerationManager::Load() {
                   directory + "/representations",
                   options_.cluster_threads,
                   options_.lease_identities,
-                  options_.lease_duration};
+                  options_.lease_duration,
+                  live,
+                  [this] { return active_.Get(); }};
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(journal_, Journal::Open(fs, journal_path_, state_));
   RETURN_IF_ERROR(BindCatalog(!state_.operations().empty()));
@@ -236,16 +242,32 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::Activate(uint64_t number) 
 
 // ---- operations
 
-absl::StatusOr<v1::Operation> GenerationManager::Recluster(const v1::ReclusterRequest& request) {
-  v1::OperationStarted started;
-  *started.mutable_request() = request;
+absl::StatusOr<v1::ReclusterRequest> GenerationManager::Settle(const v1::ReclusterRequest& request) const {
+  v1::ReclusterRequest settled = request;
   if (!request.model_path().empty()) {
+    std::string path = request.model_path();
+    if (options_.resolve_model) {
+      ASSIGN_OR_RETURN(path, options_.resolve_model(path));
+    }
     // A restart may happen in another working directory.
     std::error_code error;
-    const std::filesystem::path absolute = std::filesystem::absolute(request.model_path(), error);
-    if (!error) started.mutable_request()->set_model_path(absolute.string());
+    const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+    settled.set_model_path(error ? path : absolute.string());
   }
-  RETURN_IF_ERROR(ResolveRequest(started.request(), *options_.catalog, *options_.fs).status());
+  ASSIGN_OR_RETURN(const ResolvedRequest resolved, ResolveRequest(settled, *options_.catalog, *options_.fs));
+  const v1::RepresentationSource& source = resolved.request.representation_source();
+  if (source.kind() == v1::RepresentationSource::KIND_LIVE) {
+    if (environment_.live == nullptr)
+      return absl::FailedPreconditionError("live: this miner keeps no live representations");
+    RETURN_IF_ERROR(environment_.live->CheckCoverage(
+        {resolved.split.first_identity, resolved.split.identities}, source.min_coverage()));
+  }
+  return settled;
+}
+
+absl::StatusOr<v1::Operation> GenerationManager::Recluster(const v1::ReclusterRequest& request) {
+  v1::OperationStarted started;
+  ASSIGN_OR_RETURN(*started.mutable_request(), Settle(request));
   started.set_started_at(FormatUtc(options_.clock->Now()));
   absl::MutexLock lock(&mutex_);
   if (job_ != nullptr) {
@@ -407,6 +429,11 @@ std::string GenerationManager::DebugState() const {
 std::shared_ptr<BuildJob> GenerationManager::Job() const {
   absl::MutexLock lock(&mutex_);
   return job_;
+}
+
+std::string GenerationManager::RunningModel() const {
+  const std::shared_ptr<BuildJob> job = Job();
+  return job == nullptr ? "" : job->started().request().model_path();
 }
 
 absl::StatusOr<v1::LeaseRangeResponse> GenerationManager::LeaseRange(const v1::LeaseRangeRequest& request) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -47,6 +48,11 @@ class GenerationManager {
     int cluster_threads = 0;
     uint64_t lease_identities = 1024;
     absl::Duration lease_duration = absl::Seconds(60);
+    // Called when the directory is ours, before any job: what else lies in it is opened. Returns the live
+    // representations, not owned; null: there are none.
+    std::function<absl::StatusOr<const RunningMeanManager*>()> open_stores;
+    // The directory that a request's model_path means: its own, or one of the model store.
+    std::function<absl::StatusOr<std::string>(const std::string&)> resolve_model;
   };
   static absl::StatusOr<std::unique_ptr<GenerationManager>> Open(Options options);
   // Stops the job's thread without journalling an end.
@@ -73,6 +79,9 @@ class GenerationManager {
   absl::StatusOr<v1::CommitRangeResponse> CommitRange(const v1::CommitRangeRequest& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The model directory of the job that runs; empty if none does.
+  std::string RunningModel() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // The control state as text, for tests and logs.
   std::string DebugState() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -92,6 +101,8 @@ class GenerationManager {
   v1::Operation Describe(const MinerState::OperationRecord& record) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   v1::GenerationInfo WithActive(v1::GenerationInfo info) const;
+  // The request as it is journalled: with the model's directory, and refused if it cannot run.
+  absl::StatusOr<v1::ReclusterRequest> Settle(const v1::ReclusterRequest& request) const;
   std::shared_ptr<BuildJob> Job() const ABSL_LOCKS_EXCLUDED(mutex_);
   double SecondsSince(const std::string& started_at) const;
 
