@@ -6,9 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/permutation.h"
-#include "common/base/philox.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/sample_selection.h"
 #include "common/image/image.h"
 
 namespace doppel {
@@ -100,6 +99,8 @@ class EmbedPool::Job : public EmbedJob {
       absl::Status status = Decode(sample, spec, pixels.data() + image * good.size());
       if (status.ok()) {
         good.emplace_back(row, sample);
+      } else if (absl::IsUnavailable(status)) {
+        return status;  // it could not be fetched: no fault of the sample
       } else {
         Fail(batch, row, sample, status.message());
       }
@@ -118,14 +119,12 @@ class EmbedPool::Job : public EmbedJob {
     std::vector<std::string> names;
   };
 
-  uint32_t Selected(uint32_t samples) const {
-    return range_.samples_per_identity == 0 ? samples : std::min(samples, range_.samples_per_identity);
-  }
+  uint32_t Selected(uint32_t samples) const { return SelectedSamples(samples, range_.samples_per_identity); }
   uint64_t SampleAt(uint64_t row, uint64_t k) const {
     const uint64_t identity = range_.first_identity + row;
     const IdentitySamples samples = catalog_->Samples(identity);
-    if (Selected(samples.count) == samples.count) return samples.first + k;
-    return samples.first + KeyedPermutation(samples.count, MixKey(range_.seed, identity))(k);
+    return samples.first +
+           SelectedSample(samples.count, range_.samples_per_identity, range_.seed, identity, k);
   }
   absl::Status Decode(uint64_t sample, const ModelSpec& spec, uint8_t* out) const {
     ASSIGN_OR_RETURN(SampleBytes bytes, catalog_->ReadChecked(sample));

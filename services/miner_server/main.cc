@@ -87,6 +87,9 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   options.cluster_threads = static_cast<int>(config.cluster_threads());
   options.lease_identities = config.lease_identities();
   options.lease_duration = absl::Seconds(config.lease_seconds());
+  options.keep_models = config.keep_models();
+  options.live_half_life = config.live_half_life();
+  options.live_snapshot_interval = absl::Seconds(config.live_snapshot_seconds());
   ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
   return std::shared_ptr<Miner>(std::move(miner));
 }

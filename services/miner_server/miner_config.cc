@@ -36,6 +36,9 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_http_port(-1);
   config.set_log_level("info");
   config.set_log_format("text");
+  config.set_keep_models(16);
+  config.set_live_half_life(1000);
+  config.set_live_snapshot_seconds(60);
   return config;
 }
 
@@ -63,7 +66,10 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"lease_identities", double(config.lease_identities()), 1, 1 << 24},
         Range{"lease_seconds", config.lease_seconds(), 0.1, 86400},
         Range{"max_batch_samples", double(config.max_batch_samples()), 1, 1 << 24},
-        Range{"http_port", double(config.http_port()), -1, 65535}}) {
+        Range{"http_port", double(config.http_port()), -1, 65535},
+        Range{"keep_models", double(config.keep_models()), 0, 1 << 20},
+        Range{"live_half_life", config.live_half_life(), 0, 1e12},
+        Range{"live_snapshot_seconds", config.live_snapshot_seconds(), 0.1, 86400}}) {
     absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
   }
@@ -90,6 +96,9 @@ std::string MinerConfigHelp(const std::string& field) {
       {"http_port", "port of /metrics, /livez and /readyz; 0 picks a free one, -1: none"},
       {"log_level", "debug, info, warning or error"},
       {"log_format", "text or json"},
+      {"keep_models", "published models that are kept, newest first; 0: all"},
+      {"live_half_life", "steps after which a reported embedding counts half; 0: nothing is forgotten"},
+      {"live_snapshot_seconds", "between snapshots of the live representations: what a crash may lose"},
   };
   const auto found = kHelp->find(field);
   return found == kHelp->end() ? "" : found->second;

@@ -22,6 +22,7 @@
 #include "services/miner_server/batch_service.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/http_endpoint.h"
+#include "services/miner_server/live_services.h"
 #include "services/miner_server/server_metrics.h"
 #include "services/miner_server/stream_registry.h"
 #include "services/miner_server/work_groups.h"
@@ -34,7 +35,8 @@ constexpr int kMaxStreamsPerConnection = 1024;
 // Commits of embedders are the largest requests: a lease of vectors.
 constexpr int kMaxRequestBytes = 256 << 20;
 constexpr const char* kServices[] = {"doppel.v1.BatchService", "doppel.v1.MiningService",
-                                     "doppel.v1.EmbeddingService"};
+                                     "doppel.v1.EmbeddingService", "doppel.v1.ModelService",
+                                     "doppel.v1.ReportService"};
 
 std::string RandomIncarnation() {
   std::random_device device;
@@ -107,7 +109,9 @@ class MinerServerImpl final : public MinerServer {
         batches_({&core_, batch_executor_.get(), decode_executor_.get(), &work_groups_, &streams_, &metrics_,
                   incarnation_}),
         mining_(Control()),
-        embedding_(Control()) {}
+        embedding_(Control()),
+        models_(Control()),
+        reports_(Control()) {}
 
   ~MinerServerImpl() override { Shutdown(absl::ZeroDuration()); }
 
@@ -121,6 +125,8 @@ class MinerServerImpl final : public MinerServer {
     builder.RegisterService(&batches_);
     builder.RegisterService(&mining_);
     builder.RegisterService(&embedding_);
+    builder.RegisterService(&models_);
+    builder.RegisterService(&reports_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
       return absl::UnavailableError(
@@ -200,6 +206,8 @@ class MinerServerImpl final : public MinerServer {
   BatchServiceImpl batches_;
   MiningServiceImpl mining_;
   EmbeddingServiceImpl embedding_;
+  ModelServiceImpl models_;
+  ReportServiceImpl reports_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpEndpoint> http_;
   std::string address_;
