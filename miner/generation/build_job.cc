@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/io/crc32c.h"
 #include "miner/generation/generation_statistics.h"
 
 namespace doppel {
@@ -142,7 +143,7 @@ absl::Status BuildJob::Interruption() const {
   return interruption_;
 }
 
-absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
+absl::StatusOr<v1::RepresentationPass> BuildJob::PlanPass() {
   v1::RepresentationPass pass;
   pass.set_catalog_fingerprint(environment_.catalog->fingerprint());
   pass.set_model_fingerprint(resolved_.model.fingerprint);
@@ -152,6 +153,54 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
   pass.set_first_identity(resolved_.split.first_identity);
   pass.set_identities(resolved_.split.identities);
   pass.set_dimension(static_cast<uint32_t>(resolved_.model.dimension));
+  const uint64_t max_age = resolved_.request.representation_source().max_age_steps();
+  if (max_age == 0) return pass;
+  if (environment_.live == nullptr)
+    return absl::FailedPreconditionError("max_age_steps: this miner keeps no live representations");
+  RunningMeanManager::Stale stale =
+      environment_.live->FindStale({resolved_.split.first_identity, resolved_.split.identities}, max_age);
+  if (stale.run.empty() || stale.identities.size() == resolved_.split.identities) return pass;
+  if (stale.dimension != resolved_.model.dimension) {
+    return absl::FailedPreconditionError(absl::StrCat("max_age_steps: the live representations of run ",
+                                                      stale.run, " are of dimension ", stale.dimension,
+                                                      ", the model's of ", resolved_.model.dimension));
+  }
+  // A pass has at least one identity.
+  if (stale.identities.empty()) stale.identities.push_back(resolved_.split.first_identity);
+  chosen_ = std::move(stale.identities);
+  live_run_ = std::move(stale.run);
+  const uint32_t list = Crc32c(
+      absl::string_view(reinterpret_cast<const char*>(chosen_.data()), chosen_.size() * sizeof(chosen_[0])));
+  pass.set_model_fingerprint(absl::StrCat(resolved_.model.fingerprint, "/", absl::Hex(list)));
+  pass.set_first_identity(0);
+  pass.set_identities(chosen_.size());
+  DOPPEL_LOG(kInfo, started_.id(), ": embedding ", chosen_.size(), " of ", resolved_.split.identities,
+             " identities, the others were reported by run ", live_run_, " within ", max_age, " steps");
+  return pass;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::MergeWithLive(const FrozenRepresentations& embedded) const {
+  ASSIGN_OR_RETURN(
+      RunningMeanManager::Frozen live,
+      environment_.live->Freeze({resolved_.split.first_identity, resolved_.split.identities}, -1, nullptr));
+  if (live.run != live_run_) {
+    return absl::AbortedError(absl::StrCat("max_age_steps: run ", live.run,
+                                           " took the live representations of ", live_run_,
+                                           " over during the pass; recluster again"));
+  }
+  FrozenRepresentations merged = std::move(live.representations);
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    const uint64_t row = chosen_[i] - resolved_.split.first_identity;
+    std::copy_n(embedded.rows.row(static_cast<int64_t>(i)), merged.rows.dimension,
+                merged.rows.row(static_cast<int64_t>(row)));
+    merged.samples[row] = embedded.samples[i];
+  }
+  merged.failed_samples = embedded.failed_samples;
+  return merged;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
+  ASSIGN_OR_RETURN(const v1::RepresentationPass pass, PlanPass());
   ASSIGN_OR_RETURN(representations_,
                    OpenRepresentationPass(*environment_.fs, environment_.representations_directory,
                                           started_.generation(), pass));
@@ -170,6 +219,9 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
     RETURN_IF_ERROR(interruption_);
   }
   ASSIGN_OR_RETURN(FrozenRepresentations frozen, representations_->Freeze());
+  if (!chosen_.empty()) {
+    ASSIGN_OR_RETURN(frozen, MergeWithLive(frozen));
+  }
   embed_seconds_ = SecondsInPhase();
   if (frozen.failed_samples > 0) {
     DOPPEL_LOG(kWarning, started_.id(), ": ", frozen.failed_samples, " samples could not be decoded");
@@ -324,6 +376,10 @@ std::optional<v1::EmbeddingLease> BuildJob::LeaseRange(const std::string& worker
   message.set_model_fingerprint(resolved_.model.fingerprint);
   message.set_first_identity(lease->range.first);
   message.set_identity_count(lease->range.count);
+  if (!chosen_.empty()) {
+    const auto first = chosen_.begin() + static_cast<std::ptrdiff_t>(lease->range.first);
+    message.mutable_identities()->Add(first, first + static_cast<std::ptrdiff_t>(lease->range.count));
+  }
   message.set_samples_per_identity(resolved_.request.samples_per_identity());
   message.set_seed(resolved_.request.seed());
   message.set_lease_seconds(absl::ToDoubleSeconds(environment_.lease_duration));

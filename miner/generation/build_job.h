@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -84,6 +85,10 @@ class BuildJob {
 
  private:
   absl::StatusOr<FrozenRepresentations> Embed();
+  // What to embed, and how the pass is called; with max_age_steps, chosen_ alone.
+  absl::StatusOr<v1::RepresentationPass> PlanPass();
+  // The running means, with the rows of chosen_ as the pass has them.
+  absl::StatusOr<FrozenRepresentations> MergeWithLive(const FrozenRepresentations& embedded) const;
   // LIVE: the running means, instead of a pass.
   absl::StatusOr<FrozenRepresentations> FreezeLive();
   absl::StatusOr<ClusterResult> ClusterRows(const Matrix& rows);
@@ -101,6 +106,9 @@ class BuildJob {
   // Set by Run before the embed phase; read afterwards only.
   ResolvedRequest resolved_;
   std::unique_ptr<RepresentationStore> representations_;
+  // Not empty: the identities to embed, ascending. The pass and its leases count positions in it.
+  std::vector<uint64_t> chosen_;
+  std::string live_run_;  // whose means the others are taken from
 
   // Used by Run alone.
   double embed_seconds_ = 0;

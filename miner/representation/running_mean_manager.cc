@@ -331,21 +331,23 @@ absl::StatusOr<RunningMeanManager::Frozen> RunningMeanManager::Freeze(IdentityRa
   return frozen;
 }
 
-std::vector<IdentityRange> RunningMeanManager::Fresh(IdentityRange range, uint64_t max_age) const {
-  std::vector<IdentityRange> fresh;
+RunningMeanManager::Stale RunningMeanManager::FindStale(IdentityRange range, uint64_t max_age) const {
+  Stale stale;
   for (uint64_t at = range.first; at < range.end(); at += kRowsPerLock) {
     absl::MutexLock lock(&mutex_);
-    if (means_ == nullptr) break;
+    if (stale.run != run_) {
+      // Taken over meanwhile: what was fresh is not any more.
+      stale.run = run_;
+      stale.identities.clear();
+      for (uint64_t i = range.first; i < at; ++i) stale.identities.push_back(i);
+    }
+    stale.dimension = means_ == nullptr ? 0 : means_->dimension();
     for (uint64_t i = at; i < std::min(at + kRowsPerLock, range.end()); ++i) {
-      if (!means_->seen(i) || model_step_ - means_->step(i) > max_age) continue;
-      if (fresh.empty() || fresh.back().end() != i) {
-        fresh.push_back({i, 1});
-      } else {
-        ++fresh.back().count;
-      }
+      const bool fresh = means_ != nullptr && means_->seen(i) && model_step_ - means_->step(i) <= max_age;
+      if (!fresh) stale.identities.push_back(i);
     }
   }
-  return fresh;
+  return stale;
 }
 
 // ---- snapshots

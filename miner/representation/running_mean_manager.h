@@ -72,8 +72,13 @@ class RunningMeanManager {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // FAILED_PRECONDITION as Freeze would.
   absl::Status CheckCoverage(IdentityRange range, double min_coverage) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Runs of identities within `range` that were reported within the last `max_age` steps.
-  std::vector<IdentityRange> Fresh(IdentityRange range, uint64_t max_age) const ABSL_LOCKS_EXCLUDED(mutex_);
+  struct Stale {
+    std::string run;  // empty: nobody has reported
+    int dimension = 0;
+    std::vector<uint64_t> identities;  // ascending
+  };
+  // Those of `range` that were not reported within the last `max_age` steps.
+  Stale FindStale(IdentityRange range, uint64_t max_age) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Writes one if anything has changed since the last.
   absl::Status Snapshot() ABSL_LOCKS_EXCLUDED(mutex_, snapshot_mutex_);

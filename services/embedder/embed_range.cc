@@ -45,7 +45,7 @@ class EmbedPool::Job : public EmbedJob {
     starts_.reserve(range.identity_count + 1);
     starts_.push_back(0);
     for (uint64_t i = 0; i < range.identity_count; ++i) {
-      starts_.push_back(starts_.back() + Selected(catalog_->Samples(range.first_identity + i).count));
+      starts_.push_back(starts_.back() + Selected(catalog_->Samples(range.Identity(i)).count));
     }
     batches_ = (starts_.back() + batch_size - 1) / batch_size;
     edges_.resize(batches_);
@@ -121,7 +121,7 @@ class EmbedPool::Job : public EmbedJob {
 
   uint32_t Selected(uint32_t samples) const { return SelectedSamples(samples, range_.samples_per_identity); }
   uint64_t SampleAt(uint64_t row, uint64_t k) const {
-    const uint64_t identity = range_.first_identity + row;
+    const uint64_t identity = range_.Identity(row);
     const IdentitySamples samples = catalog_->Samples(identity);
     return samples.first +
            SelectedSample(samples.count, range_.samples_per_identity, range_.seed, identity, k);
@@ -133,7 +133,7 @@ class EmbedPool::Job : public EmbedJob {
   void Fail(uint64_t batch, uint64_t row, uint64_t sample, absl::string_view why) {
     Failures& failures = batch_failures_[batch];
     if (++failures.count > kMaxFailures) return;
-    failures.names.push_back(absl::StrCat(catalog_->IdentityName(range_.first_identity + row), "/",
+    failures.names.push_back(absl::StrCat(catalog_->IdentityName(range_.Identity(row)), "/",
                                           catalog_->SampleKey(sample), " (", catalog_->SamplePath(sample),
                                           "): ", why));
   }
@@ -247,7 +247,13 @@ absl::StatusOr<std::shared_ptr<EmbedJob>> EmbedPool::Submit(std::shared_ptr<cons
                                                             const EmbedRangeSpec& range,
                                                             std::function<void()> on_done) {
   const uint64_t identities = catalog->num_identities();
-  if (range.first_identity > identities || range.identity_count > identities - range.first_identity) {
+  const bool listed = !range.identities.empty();
+  const bool fits = listed ? range.identities.size() == range.identity_count &&
+                                 std::all_of(range.identities.begin(), range.identities.end(),
+                                             [identities](uint64_t i) { return i < identities; })
+                           : range.first_identity <= identities &&
+                                 range.identity_count <= identities - range.first_identity;
+  if (!fits) {
     return absl::OutOfRangeError(absl::StrCat("embedding: identities [", range.first_identity, ", +",
                                               range.identity_count, ") are not in ", catalog->directory(),
                                               ", which has ", identities));

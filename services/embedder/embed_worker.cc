@@ -143,6 +143,7 @@ absl::Status EmbedWorker::Start(Held& held) {
   range.identity_count = lease.identity_count();
   range.samples_per_identity = lease.samples_per_identity();
   range.seed = lease.seed();
+  range.identities.assign(lease.identities().begin(), lease.identities().end());
   ASSIGN_OR_RETURN(held.job, pool_->Submit(std::move(catalog), range, [this] { Wake(); }));
   return absl::OkStatus();
 }

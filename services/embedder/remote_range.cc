@@ -32,6 +32,7 @@ class RemoteRangeCatalog final : public Catalog {
     request_.set_identity_count(lease.identity_count());
     request_.set_samples_per_identity(lease.samples_per_identity());
     request_.set_seed(lease.seed());
+    *request_.mutable_identities() = lease.identities();
   }
   ~RemoteRangeCatalog() override {
     Close();
@@ -47,43 +48,50 @@ class RemoteRangeCatalog final : public Catalog {
     }
     const v1::RangeTable& table = response.table();
     if (static_cast<uint64_t>(table.samples_size()) != lease_.identity_count() ||
-        table.names_size() != table.samples_size()) {
+        table.names_size() != table.samples_size() || table.first_samples_size() != table.samples_size()) {
       reader->Cancel();
       (void)reader->Finish();
       return absl::InternalError(absl::StrCat("the miner's table has ", table.samples_size(),
                                               " identities for a range of ", lease_.identity_count()));
     }
-    uint64_t first = table.first_sample();
-    samples_.reserve(lease_.identity_count());
     names_.assign(table.names().begin(), table.names().end());
-    for (uint32_t count : table.samples()) {
-      samples_.push_back({first, count});
-      first += count;
+    samples_.reserve(lease_.identity_count());
+    uint64_t total = 0;
+    for (int i = 0; i < table.samples_size(); ++i) {
+      samples_.push_back({table.first_samples(i), table.samples(i)});
+      total += table.samples(i);
+      end_sample_ = std::max(end_sample_, table.first_samples(i) + table.samples(i));
+      const uint64_t identity = lease_.identities_size() > 0
+                                    ? lease_.identities(i)
+                                    : lease_.first_identity() + static_cast<uint64_t>(i);
+      rows_[identity] = static_cast<size_t>(i);
+      end_identity_ = std::max(end_identity_, identity + 1);
     }
     CatalogSplitInfo split;
     split.name = "range";
     split.first_identity = lease_.first_identity();
     split.identities = lease_.identity_count();
-    split.samples = first - table.first_sample();
+    split.samples = total;
     splits_.push_back(split);
-    end_sample_ = first;
     thread_ = std::thread([this, reader = std::move(reader)]() mutable { Run(std::move(reader)); });
     return absl::OkStatus();
   }
 
   void Close() { Fail(absl::UnavailableError("the range was dropped")); }
 
-  uint64_t num_identities() const override { return lease_.first_identity() + lease_.identity_count(); }
+  uint64_t num_identities() const override { return end_identity_; }
   uint64_t num_samples() const override { return end_sample_; }
   const std::string& fingerprint() const override { return lease_.catalog_fingerprint(); }
   const std::string& directory() const override { return lease_.catalog_path(); }
   const std::vector<CatalogSplitInfo>& splits() const override { return splits_; }
   absl::StatusOr<CatalogSplitInfo> Split(absl::string_view name) const override { return splits_[0]; }
   absl::string_view IdentityName(uint64_t identity) const override {
-    return Has(identity) ? absl::string_view(names_[identity - lease_.first_identity()]) : "";
+    const auto row = rows_.find(identity);
+    return row == rows_.end() ? "" : absl::string_view(names_[row->second]);
   }
   IdentitySamples Samples(uint64_t identity) const override {
-    return Has(identity) ? samples_[identity - lease_.first_identity()] : IdentitySamples();
+    const auto row = rows_.find(identity);
+    return row == rows_.end() ? IdentitySamples() : samples_[row->second];
   }
   SampleRecord Sample(uint64_t sample) const override { return {}; }
   absl::string_view SampleKey(uint64_t sample) const override {
@@ -95,8 +103,8 @@ class RemoteRangeCatalog final : public Catalog {
     return absl::StrCat("sample ", sample, " of the miner's ", lease_.catalog_path());
   }
   absl::StatusOr<uint64_t> FindIdentity(absl::string_view name) const override {
-    for (size_t i = 0; i < names_.size(); ++i) {
-      if (names_[i] == name) return lease_.first_identity() + i;
+    for (const auto& [identity, row] : rows_) {
+      if (names_[row] == name) return identity;
     }
     return absl::NotFoundError(absl::StrCat(name, " is not in this range"));
   }
@@ -130,10 +138,6 @@ class RemoteRangeCatalog final : public Catalog {
   absl::Status Verify() const override { return absl::OkStatus(); }
 
  private:
-  bool Has(uint64_t identity) const {
-    return identity >= lease_.first_identity() && identity - lease_.first_identity() < samples_.size();
-  }
-
   std::shared_ptr<RangeReader> Ask() {
     request_.set_skip(taken_);
     std::shared_ptr<RangeReader> reader = source_.Fetch(request_);
@@ -210,7 +214,9 @@ class RemoteRangeCatalog final : public Catalog {
   std::vector<IdentitySamples> samples_;
   std::vector<std::string> names_;
   std::vector<CatalogSplitInfo> splits_;
+  std::unordered_map<uint64_t, size_t> rows_;  // by identity
   uint64_t end_sample_ = 0;
+  uint64_t end_identity_ = 0;
 
   // Used by Open, then by the thread.
   v1::FetchRangeRequest request_;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/sample_selection.h"
@@ -31,7 +33,7 @@ class RangeWriter final : public MessageWriter<v1::FetchRangeResponse> {
     size_t bytes = 0;
     while (row_ < request_.identity_count() && bytes < kRangeMessageBytes &&
            response->samples_size() < kRangeMessageSamples) {
-      const uint64_t identity = request_.first_identity() + row_;
+      const uint64_t identity = Identity(row_);
       const IdentitySamples samples = catalog_->Samples(identity);
       if (k_ == SelectedSamples(samples.count, request_.samples_per_identity())) {
         ++row_;
@@ -56,18 +58,30 @@ class RangeWriter final : public MessageWriter<v1::FetchRangeResponse> {
                        catalog_->fingerprint()));
     }
     const uint64_t all = catalog_->num_identities();
-    if (request_.first_identity() >= all || request_.identity_count() == 0 ||
-        request_.identity_count() > all - request_.first_identity()) {
+    const bool listed = request_.identities_size() > 0;
+    const bool fits = listed
+                          ? static_cast<uint64_t>(request_.identities_size()) == request_.identity_count() &&
+                                std::all_of(request_.identities().begin(), request_.identities().end(),
+                                            [all](uint64_t identity) { return identity < all; })
+                          : request_.first_identity() < all && request_.identity_count() > 0 &&
+                                request_.identity_count() <= all - request_.first_identity();
+    if (!fits) {
       return absl::OutOfRangeError(absl::StrCat("identities [", request_.first_identity(), ", +",
                                                 request_.identity_count(),
                                                 ") are not in the catalog, which has ", all));
     }
-    table->set_first_sample(catalog_->Samples(request_.first_identity()).first);
     for (uint64_t i = 0; i < request_.identity_count(); ++i) {
-      table->add_samples(catalog_->Samples(request_.first_identity() + i).count);
-      table->add_names(std::string(catalog_->IdentityName(request_.first_identity() + i)));
+      const IdentitySamples samples = catalog_->Samples(Identity(i));
+      table->add_first_samples(samples.first);
+      table->add_samples(samples.count);
+      table->add_names(std::string(catalog_->IdentityName(Identity(i))));
     }
     return absl::OkStatus();
+  }
+
+  uint64_t Identity(uint64_t row) const {
+    return request_.identities_size() > 0 ? request_.identities(static_cast<int>(row))
+                                          : request_.first_identity() + row;
   }
 
   // Returns about how many bytes it takes.

@@ -277,12 +277,16 @@ TEST_F(RunningMeanManagerTest, RefusesToFreezeBelowTheCoverageAskedFor) {
   EXPECT_TRUE(manager_->CheckCoverage({2, 2}, 1).ok());
 }
 
-TEST_F(RunningMeanManagerTest, FreshRangesAreThoseReportedLately) {
+TEST_F(RunningMeanManagerTest, StaleAreThoseNotReportedLately) {
+  EXPECT_EQ(manager_->FindStale({0, 10}, 100).run, "");
+  EXPECT_EQ(manager_->FindStale({0, 10}, 100).identities.size(), 10u);
   ASSERT_TRUE(Report(Step(100, {1, 2, 3, 6})).ok());
   ASSERT_TRUE(Report(Step(200, {3, 7, 8})).ok());
-  EXPECT_THAT(manager_->Fresh({0, 10}, 0), ElementsAre(IdentityRange{3, 1}, IdentityRange{7, 2}));
-  EXPECT_THAT(manager_->Fresh({0, 10}, 100), ElementsAre(IdentityRange{1, 3}, IdentityRange{6, 3}));
-  EXPECT_THAT(manager_->Fresh({2, 5}, 100), ElementsAre(IdentityRange{2, 2}, IdentityRange{6, 1}));
+  EXPECT_THAT(manager_->FindStale({0, 10}, 0).identities, ElementsAre(0, 1, 2, 4, 5, 6, 9));
+  EXPECT_THAT(manager_->FindStale({0, 10}, 100).identities, ElementsAre(0, 4, 5, 9));
+  EXPECT_THAT(manager_->FindStale({2, 5}, 100).identities, ElementsAre(4, 5));
+  EXPECT_EQ(manager_->FindStale({2, 5}, 100).run, "a");
+  EXPECT_EQ(manager_->FindStale({2, 5}, 100).dimension, 2);
 }
 
 TEST_F(RunningMeanManagerTest, ASnapshotSurvivesARestart) {
