@@ -68,7 +68,7 @@ std::string Share(uint64_t part, uint64_t of) {
 }
 
 std::string Age(double seconds, const std::string& never) {
-  return seconds < 0 ? never : absl::StrCat(FormatDuration(absl::Seconds(seconds)), " ago");
+  return seconds < 0 ? never : absl::StrCat(doppel::FormatDuration(absl::Seconds(seconds)), " ago");
 }
 
 void PrintIdentities(const v1::DescribeRepresentationsResponse& response, const Console& console) {
