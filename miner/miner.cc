@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "miner/clustering/faiss_clusterer.h"
 #include "miner/generation/generation_manager.h"
@@ -12,7 +14,7 @@ namespace {
 
 class MinerImpl : public Miner {
  public:
-  explicit MinerImpl(std::unique_ptr<GenerationManager> manager) : manager_(std::move(manager)) {}
+  static absl::StatusOr<std::unique_ptr<Miner>> Open(MinerOptions options);
 
   std::shared_ptr<const Catalog> catalog() const override { return manager_->catalog(); }
 
@@ -68,17 +70,73 @@ class MinerImpl : public Miner {
     return manager_->CommitRange(request);
   }
 
+  ModelStore* models() override { return models_.get(); }
+  absl::StatusOr<ModelContent> OpenModel(const std::string& name) override;
+  RunningMeanManager* live() override { return live_.get(); }
+
  private:
-  const std::unique_ptr<GenerationManager> manager_;
+  MinerImpl() = default;
+  absl::Status OpenStores(const MinerOptions& options);
+  // A model_path of a request: a name of the store, or a directory.
+  absl::StatusOr<std::string> ModelDirectory(FileSystem& fs, const std::string& path) const;
+
+  // The manager's job uses the others.
+  std::unique_ptr<ModelStore> models_;
+  std::unique_ptr<RunningMeanManager> live_;
+  std::unique_ptr<GenerationManager> manager_;
 };
 
-}  // namespace
+absl::Status MinerImpl::OpenStores(const MinerOptions& options) {
+  ModelStore::Options models;
+  models.root = options.state_directory + "/models";
+  models.fs = options.fs;
+  models.clock = options.clock;
+  models.keep = options.keep_models;
+  models.in_use = [this](const std::string& hash) {
+    return absl::EndsWith(manager_->RunningModel(), absl::StrCat("/", hash));
+  };
+  ASSIGN_OR_RETURN(models_, ModelStore::Open(std::move(models)));
+  RunningMeanManager::Options live;
+  live.fs = options.fs;
+  live.clock = options.clock;
+  live.directory = options.state_directory + "/live";
+  live.catalog_fingerprint = options.catalog->fingerprint();
+  live.identities = options.catalog->num_identities();
+  live.half_life = options.live_half_life;
+  live.snapshot_interval = options.live_snapshot_interval;
+  ASSIGN_OR_RETURN(live_, RunningMeanManager::Open(std::move(live)));
+  return absl::OkStatus();
+}
 
-absl::StatusOr<std::unique_ptr<Miner>> Miner::Open(MinerOptions options) {
-  if (options.catalog == nullptr) return absl::InvalidArgumentError("catalog: none given");
+absl::StatusOr<std::string> MinerImpl::ModelDirectory(FileSystem& fs, const std::string& path) const {
+  if (!ModelStore::IsName(path)) return path;
+  const absl::StatusOr<v1::StoredModel> stored = models_->FindChecked(path);
+  if (stored.ok()) return stored->directory();
+  // A directory may have such a name.
+  if (absl::IsNotFound(stored.status()) && fs.Exists(path)) return path;
+  return stored.status();
+}
+
+absl::StatusOr<ModelContent> MinerImpl::OpenModel(const std::string& name) {
+  const absl::StatusOr<v1::StoredModel> stored = models_->Find(name);
+  if (stored.ok()) {
+    ASSIGN_OR_RETURN(ModelContent content, ReadModelContent(stored->directory()));
+    content.description.set_publisher(stored->publisher());
+    return content;
+  }
+  const std::string running = manager_->RunningModel();
+  if (absl::IsNotFound(stored.status()) && !running.empty()) {
+    absl::StatusOr<ModelContent> content = ReadModelContent(running);
+    if (content.ok() && content->description.hash() == name) return content;
+  }
+  return stored.status();
+}
+
+absl::StatusOr<std::unique_ptr<Miner>> MinerImpl::Open(MinerOptions options) {
+  std::unique_ptr<MinerImpl> miner(new MinerImpl());
   GenerationManager::Options manager;
-  manager.catalog = std::move(options.catalog);
-  manager.state_directory = std::move(options.state_directory);
+  manager.catalog = options.catalog;
+  manager.state_directory = options.state_directory;
   manager.fs = options.fs;
   manager.clock = options.clock;
   manager.clusterer = MakeFaissClusterer();
@@ -90,8 +148,26 @@ absl::StatusOr<std::unique_ptr<Miner>> Miner::Open(MinerOptions options) {
   manager.nice = options.cluster_nice;
   manager.policy = std::move(options.policy);
   manager.policy_interval = options.policy_interval;
-  ASSIGN_OR_RETURN(std::unique_ptr<GenerationManager> opened, GenerationManager::Open(std::move(manager)));
-  return std::make_unique<MinerImpl>(std::move(opened));
+  manager.open_stores = [raw = miner.get(), &options]() -> absl::StatusOr<const RunningMeanManager*> {
+    RETURN_IF_ERROR(raw->OpenStores(options));
+    return raw->live_.get();
+  };
+  manager.resolve_model = [raw = miner.get(), fs = options.fs](const std::string& path) {
+    return raw->ModelDirectory(*fs, path);
+  };
+  ASSIGN_OR_RETURN(miner->manager_, GenerationManager::Open(std::move(manager)));
+  return miner;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelContent> Miner::OpenModel(const std::string& name) {
+  return absl::UnimplementedError(absl::StrCat("model ", name, ": this miner has no model store"));
+}
+
+absl::StatusOr<std::unique_ptr<Miner>> Miner::Open(MinerOptions options) {
+  if (options.catalog == nullptr) return absl::InvalidArgumentError("catalog: none given");
+  return MinerImpl::Open(std::move(options));
 }
 
 }  // namespace doppel

@@ -17,6 +17,8 @@
 #include "miner/generation/event_log.h"
 #include "miner/generation/generation.h"
 #include "miner/generation/policy.h"
+#include "miner/models/model_store.h"
+#include "miner/representation/running_mean_manager.h"
 
 namespace doppel {
 
@@ -35,6 +37,13 @@ struct MinerOptions {
   // Until one is set; looked at in this interval (zero: never).
   v1::ReclusterPolicySpec policy;
   absl::Duration policy_interval = absl::Seconds(2);
+  // Models that the store keeps, besides that of a running job; 0: all.
+  size_t keep_models = 16;
+  // Steps after which a reported embedding counts half in an identity's running mean; 0: nothing is
+  // forgotten.
+  double live_half_life = 1000;
+  // Between snapshots of the running means; 0: none but by hand.
+  absl::Duration live_snapshot_interval = absl::Seconds(60);
 };
 
 // The façade that services call: generations, jobs, and the leases of embedders. Thread-safe. Opening it
@@ -88,6 +97,13 @@ class Miner {
   virtual absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request) = 0;
   virtual absl::StatusOr<v1::RenewLeaseResponse> RenewLease(const v1::RenewLeaseRequest& request) = 0;
   virtual absl::StatusOr<v1::CommitRangeResponse> CommitRange(const v1::CommitRangeRequest& request) = 0;
+
+  // What was published to this miner. Null: it has no store.
+  virtual ModelStore* models() { return nullptr; }
+  // A model of the store by name; by its hash, also the running job's.
+  virtual absl::StatusOr<ModelContent> OpenModel(const std::string& name);
+  // What trainers report. Null: nothing is kept.
+  virtual RunningMeanManager* live() { return nullptr; }
 };
 
 }  // namespace doppel

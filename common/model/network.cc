@@ -137,6 +137,19 @@ absl::StatusOr<ModelSpec> SaveNetwork(Network& network, uint64_t step, const std
   return spec;
 }
 
+absl::StatusOr<ModelFiles> SerializeNetwork(Network& network, uint64_t step) {
+  auto* savable = dynamic_cast<SavableNetwork*>(&network);
+  if (savable == nullptr) {
+    return absl::InvalidArgumentError("saving a model: only networks of common/model can be saved");
+  }
+  ModelFiles files;
+  ASSIGN_OR_RETURN(files.weights, savable->Serialize());
+  files.spec = network.spec();
+  files.spec.step = step;
+  files.spec.fingerprint = WeightsFingerprint(files.weights);
+  return files;
+}
+
 absl::StatusOr<std::unique_ptr<EmbeddingModel>> LoadEmbeddingModel(const std::string& directory,
                                                                    const std::string& device) {
   ASSIGN_OR_RETURN(torch::Device place, ParseDevice(device));

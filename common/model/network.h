@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/embedding_model.h"
+#include "common/model/model_directory.h"
 
 namespace doppel {
 
@@ -43,6 +44,8 @@ absl::StatusOr<torch::Device> ParseDevice(const std::string& device);
 absl::StatusOr<std::unique_ptr<Network>> LoadNetwork(const std::string& directory,
                                                      const torch::Device& device);
 absl::StatusOr<ModelSpec> SaveNetwork(Network& network, uint64_t step, const std::string& directory);
+// What SaveNetwork would write, in memory.
+absl::StatusOr<ModelFiles> SerializeNetwork(Network& network, uint64_t step);
 // Makes a model directory of a TorchScript file; `spec` says input size and D.
 absl::StatusOr<ModelSpec> ImportTorchScript(const std::string& file, const ModelSpec& spec,
                                             const std::string& directory);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/io/crc32c.h"
 #include "miner/clustering/alignment.h"
 #include "miner/generation/generation_diff.h"
 #include "miner/generation/generation_statistics.h"
@@ -29,6 +30,8 @@ constexpr int64_t kExactNeighbours = int64_t{1} << 18;
 constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 24;
 constexpr double kDefaultTolerance = 1e-4;
 constexpr int kFailuresLogged = 3;
+constexpr double kDefaultCoverage = 0.9;
+constexpr uint32_t kDefaultSampled = 2;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
 
@@ -95,11 +98,48 @@ std::string CreationTime(absl::Time time) {
   return absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
+// The "weights" behind live representations: which run's, and how far it was.
+std::string LiveFingerprint(const std::string& run, uint64_t step) {
+  return absl::StrCat("live:", run, "@", step);
+}
+
+// Fills in what representation_source leaves open.
+absl::Status ResolveSource(v1::ReclusterRequest* request) {
+  v1::RepresentationSource& source = *request->mutable_representation_source();
+  switch (source.kind()) {
+    case v1::RepresentationSource::KIND_LIVE:
+      if (source.max_age_steps() > 0) {
+        return absl::InvalidArgumentError(
+            "representation_source.max_age_steps: a live source embeds nothing; ask for full or sampled");
+      }
+      if (source.min_coverage() == 0) source.set_min_coverage(kDefaultCoverage);
+      if (!(source.min_coverage() <= 1)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "representation_source.min_coverage: ", source.min_coverage(), " is a share, at most 1"));
+      }
+      return absl::OkStatus();
+    case v1::RepresentationSource::KIND_FULL:
+      if (request->samples_per_identity() > 0) {
+        return absl::InvalidArgumentError(
+            "samples_per_identity: a full pass embeds all samples; leave it out, or ask for sampled");
+      }
+      return absl::OkStatus();
+    case v1::RepresentationSource::KIND_SAMPLED:
+      if (request->samples_per_identity() == 0) request->set_samples_per_identity(kDefaultSampled);
+      return absl::OkStatus();
+    default:
+      source.set_kind(request->samples_per_identity() > 0 ? v1::RepresentationSource::KIND_SAMPLED
+                                                          : v1::RepresentationSource::KIND_FULL);
+      return absl::OkStatus();
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& request, const Catalog& catalog,
                                                FileSystem& fs) {
-  if (request.model_path().empty())
+  const bool live = request.representation_source().kind() == v1::RepresentationSource::KIND_LIVE;
+  if (request.model_path().empty() && !live)
     return absl::InvalidArgumentError("model_path: empty; name a model directory");
   ResolvedRequest resolved;
   resolved.request = request;
@@ -133,6 +173,9 @@ absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& reque
   if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
   RETURN_IF_ERROR(ResolveNeighbours(n, resolved.request));
   RETURN_IF_ERROR(ResolveShape(resolved.request));
+  RETURN_IF_ERROR(ResolveSource(&resolved.request));
+  // What the live means are of is known when they are frozen.
+  if (live) return resolved;
   ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
   return resolved;
 }
@@ -145,7 +188,8 @@ BuildJob::BuildJob(BuildEnvironment environment, v1::OperationStarted started)
 
 absl::StatusOr<v1::GenerationInfo> BuildJob::Run() {
   ASSIGN_OR_RETURN(resolved_, ResolveRequest(started_.request(), *environment_.catalog, *environment_.fs));
-  ASSIGN_OR_RETURN(FrozenRepresentations frozen, Embed());
+  const bool live = resolved_.request.representation_source().kind() == v1::RepresentationSource::KIND_LIVE;
+  ASSIGN_OR_RETURN(FrozenRepresentations frozen, live ? FreezeLive() : Embed());
   ASSIGN_OR_RETURN(ClusterResult clusters, ClusterRows(frozen.rows));
   GenerationContents contents;
   contents.first_identity = resolved_.split.first_identity;
@@ -178,7 +222,7 @@ absl::Status BuildJob::Interruption() const {
   return interruption_;
 }
 
-absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
+absl::StatusOr<v1::RepresentationPass> BuildJob::PlanPass() {
   v1::RepresentationPass pass;
   pass.set_catalog_fingerprint(environment_.catalog->fingerprint());
   pass.set_model_fingerprint(resolved_.model.fingerprint);
@@ -188,6 +232,54 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
   pass.set_first_identity(resolved_.split.first_identity);
   pass.set_identities(resolved_.split.identities);
   pass.set_dimension(static_cast<uint32_t>(resolved_.model.dimension));
+  const uint64_t max_age = resolved_.request.representation_source().max_age_steps();
+  if (max_age == 0) return pass;
+  if (environment_.live == nullptr)
+    return absl::FailedPreconditionError("max_age_steps: this miner keeps no live representations");
+  RunningMeanManager::Stale stale =
+      environment_.live->FindStale({resolved_.split.first_identity, resolved_.split.identities}, max_age);
+  if (stale.run.empty() || stale.identities.size() == resolved_.split.identities) return pass;
+  if (stale.dimension != resolved_.model.dimension) {
+    return absl::FailedPreconditionError(absl::StrCat("max_age_steps: the live representations of run ",
+                                                      stale.run, " are of dimension ", stale.dimension,
+                                                      ", the model's of ", resolved_.model.dimension));
+  }
+  // A pass has at least one identity.
+  if (stale.identities.empty()) stale.identities.push_back(resolved_.split.first_identity);
+  chosen_ = std::move(stale.identities);
+  live_run_ = std::move(stale.run);
+  const uint32_t list = Crc32c(
+      absl::string_view(reinterpret_cast<const char*>(chosen_.data()), chosen_.size() * sizeof(chosen_[0])));
+  pass.set_model_fingerprint(absl::StrCat(resolved_.model.fingerprint, "/", absl::Hex(list)));
+  pass.set_first_identity(0);
+  pass.set_identities(chosen_.size());
+  DOPPEL_LOG(kInfo, started_.id(), ": embedding ", chosen_.size(), " of ", resolved_.split.identities,
+             " identities, the others were reported by run ", live_run_, " within ", max_age, " steps");
+  return pass;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::MergeWithLive(const FrozenRepresentations& embedded) const {
+  ASSIGN_OR_RETURN(
+      RunningMeanManager::Frozen live,
+      environment_.live->Freeze({resolved_.split.first_identity, resolved_.split.identities}, -1, nullptr));
+  if (live.run != live_run_) {
+    return absl::AbortedError(absl::StrCat("max_age_steps: run ", live.run,
+                                           " took the live representations of ", live_run_,
+                                           " over during the pass; recluster again"));
+  }
+  FrozenRepresentations merged = std::move(live.representations);
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    const uint64_t row = chosen_[i] - resolved_.split.first_identity;
+    std::copy_n(embedded.rows.row(static_cast<int64_t>(i)), merged.rows.dimension,
+                merged.rows.row(static_cast<int64_t>(row)));
+    merged.samples[row] = embedded.samples[i];
+  }
+  merged.failed_samples = embedded.failed_samples;
+  return merged;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
+  ASSIGN_OR_RETURN(const v1::RepresentationPass pass, PlanPass());
   ASSIGN_OR_RETURN(representations_,
                    OpenRepresentationPass(*environment_.fs, environment_.representations_directory,
                                           started_.generation(), pass));
@@ -206,6 +298,9 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
     RETURN_IF_ERROR(interruption_);
   }
   ASSIGN_OR_RETURN(FrozenRepresentations frozen, representations_->Freeze());
+  if (!chosen_.empty()) {
+    ASSIGN_OR_RETURN(frozen, MergeWithLive(frozen));
+  }
   embed_seconds_ = SecondsInPhase();
   if (frozen.failed_samples > 0) {
     DOPPEL_LOG(kWarning, started_.id(), ": ", frozen.failed_samples, " samples could not be decoded");
@@ -215,6 +310,33 @@ absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
         "split \"", resolved_.split.name, "\": not one sample could be embedded; see the embedder's log"));
   }
   return frozen;
+}
+
+absl::StatusOr<FrozenRepresentations> BuildJob::FreezeLive() {
+  if (environment_.live == nullptr)
+    return absl::FailedPreconditionError("live: this miner keeps no live representations");
+  const IdentityRange all = {resolved_.split.first_identity, resolved_.split.identities};
+  Begin("embed", 0, all.count);
+  const std::shared_ptr<const Generation> active = environment_.active ? environment_.active() : nullptr;
+  const auto fallback = [&active](uint64_t identity) -> absl::Span<const float> {
+    if (active == nullptr || identity < active->first_identity()) return {};
+    if (identity - active->first_identity() >= active->num_identities()) return {};
+    return active->Representation(identity);
+  };
+  ASSIGN_OR_RETURN(
+      RunningMeanManager::Frozen frozen,
+      environment_.live->Freeze(all, resolved_.request.representation_source().min_coverage(), fallback));
+  resolved_.model.fingerprint = LiveFingerprint(frozen.run, frozen.model_step);
+  resolved_.model.step = frozen.model_step;
+  resolved_.model.dimension = frozen.representations.rows.dimension;
+  Advance(all.count);
+  embed_seconds_ = SecondsInPhase();
+  DOPPEL_LOG(kInfo, started_.id(), ": live representations of run ", frozen.run, " at step ",
+             frozen.model_step, ", ", frozen.seen, " of ", all.count, " identities seen",
+             frozen.seen < all.count && active != nullptr
+                 ? absl::StrCat(", the others as in generation ", active->number())
+                 : "");
+  return std::move(frozen.representations);
 }
 
 absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
@@ -365,6 +487,10 @@ std::optional<v1::EmbeddingLease> BuildJob::LeaseRange(const std::string& worker
   message.set_model_fingerprint(resolved_.model.fingerprint);
   message.set_first_identity(lease->range.first);
   message.set_identity_count(lease->range.count);
+  if (!chosen_.empty()) {
+    const auto first = chosen_.begin() + static_cast<std::ptrdiff_t>(lease->range.first);
+    message.mutable_identities()->Add(first, first + static_cast<std::ptrdiff_t>(lease->range.count));
+  }
   message.set_samples_per_identity(resolved_.request.samples_per_identity());
   message.set_seed(resolved_.request.seed());
   message.set_lease_seconds(absl::ToDoubleSeconds(environment_.lease_duration));

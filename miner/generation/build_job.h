@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -23,6 +24,7 @@
 #include "miner/neighbours/identity_neighbours.h"
 #include "miner/representation/embedding_leases.h"
 #include "miner/representation/representation_store.h"
+#include "miner/representation/running_mean_manager.h"
 
 namespace doppel {
 
@@ -43,7 +45,10 @@ struct BuildEnvironment {
   absl::Duration lease_duration = absl::Seconds(60);
   // Null: generations have no neighbours.
   NeighbourSearch find_neighbours;
-  // The one to start from and to compare with; may give null.
+  // For LIVE; null: there are none.
+  const RunningMeanManager* live = nullptr;
+  // The one to start from and to compare with, and whose rows stand in for identities that nobody has reported;
+  // may give null.
   std::function<std::shared_ptr<const Generation>()> active = [] { return nullptr; };
 };
 
@@ -90,6 +95,12 @@ class BuildJob {
 
  private:
   absl::StatusOr<FrozenRepresentations> Embed();
+  // What to embed, and how the pass is called; with max_age_steps, chosen_ alone.
+  absl::StatusOr<v1::RepresentationPass> PlanPass();
+  // The running means, with the rows of chosen_ as the pass has them.
+  absl::StatusOr<FrozenRepresentations> MergeWithLive(const FrozenRepresentations& embedded) const;
+  // LIVE: the running means, instead of a pass.
+  absl::StatusOr<FrozenRepresentations> FreezeLive();
   absl::StatusOr<ClusterResult> ClusterRows(const Matrix& rows);
   absl::StatusOr<IdentityNeighbours> SearchNeighbours(const Matrix& rows);
   absl::StatusOr<v1::GenerationInfo> Write(GenerationContents contents);
@@ -106,6 +117,9 @@ class BuildJob {
   // Set by Run before the embed phase; read afterwards only.
   ResolvedRequest resolved_;
   std::unique_ptr<RepresentationStore> representations_;
+  // Not empty: the identities to embed, ascending. The pass and its leases count positions in it.
+  std::vector<uint64_t> chosen_;
+  std::string live_run_;  // whose means the others are taken from
 
   // Used by Run alone.
   double embed_seconds_ = 0;

@@ -50,6 +50,10 @@ absl::Status GenerationManager::Load() {
     return absl::InvalidArgumentError("state: empty; name a directory for the miner's state");
   RETURN_IF_ERROR(fs.MakeDirectories(directory));
   ASSIGN_OR_RETURN(lock_, StateLock::Acquire(directory));
+  const RunningMeanManager* live = nullptr;
+  if (options_.open_stores) {
+    ASSIGN_OR_RETURN(live, options_.open_stores());
+  }
   store_ = std::make_unique<GenerationStore>(fs, directory + "/generations");
   RETURN_IF_ERROR(store_->Initialize());
   environment_ = {&fs,
@@ -62,6 +66,7 @@ absl::Status GenerationManager::Load() {
                   options_.lease_identities,
                   options_.lease_duration,
                   options_.find_neighbours,
+                  live,
                   [this] { return active_.Get(); }};
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(journal_, Journal::Open(fs, journal_path_, state_));
@@ -195,6 +200,11 @@ std::string GenerationManager::DebugState() const {
 std::shared_ptr<BuildJob> GenerationManager::Job() const {
   absl::MutexLock lock(&mutex_);
   return job_;
+}
+
+std::string GenerationManager::RunningModel() const {
+  const std::shared_ptr<BuildJob> job = Job();
+  return job == nullptr ? "" : job->started().request().model_path();
 }
 
 absl::StatusOr<v1::LeaseRangeResponse> GenerationManager::LeaseRange(const v1::LeaseRangeRequest& request) {

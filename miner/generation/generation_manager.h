@@ -63,6 +63,11 @@ class GenerationManager {
     v1::ReclusterPolicySpec policy;
     // Zero: nobody looks but CheckPolicy.
     absl::Duration policy_interval = absl::ZeroDuration();
+    // Called when the directory is ours, before any job: what else lies in it is opened. Returns the live
+    // representations, not owned; null: there are none.
+    std::function<absl::StatusOr<const RunningMeanManager*>()> open_stores;
+    // The directory that a request's model_path means: its own, or one of the model store.
+    std::function<absl::StatusOr<std::string>(const std::string&)> resolve_model;
   };
   static absl::StatusOr<std::unique_ptr<GenerationManager>> Open(Options options);
   // Stops the job's thread without journalling an end.
@@ -104,6 +109,9 @@ class GenerationManager {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::CommitRangeResponse> CommitRange(const v1::CommitRangeRequest& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The model directory of the job that runs; empty if none does.
+  std::string RunningModel() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The control state as text, for tests and logs.
   std::string DebugState() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -156,6 +164,8 @@ class GenerationManager {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With what the journal says of it.
   v1::GenerationInfo WithState(v1::GenerationInfo info) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The request as it is journalled: with the model's directory, and refused if it cannot run.
+  absl::StatusOr<v1::ReclusterRequest> Settle(const v1::ReclusterRequest& request) const;
   std::shared_ptr<BuildJob> Job() const ABSL_LOCKS_EXCLUDED(mutex_);
   double SecondsSince(const std::string& started_at) const;
 

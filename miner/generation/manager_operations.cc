@@ -50,18 +50,34 @@ absl::StatusOr<uint64_t> GenerationManager::NextNumber() {
   return std::max({state_.last_number(), reserved_number_, numbers.empty() ? 0 : numbers.back()}) + 1;
 }
 
+absl::StatusOr<v1::ReclusterRequest> GenerationManager::Settle(const v1::ReclusterRequest& request) const {
+  v1::ReclusterRequest settled = request;
+  if (!request.model_path().empty()) {
+    std::string path = request.model_path();
+    if (options_.resolve_model) {
+      ASSIGN_OR_RETURN(path, options_.resolve_model(path));
+    }
+    // A restart may happen in another working directory.
+    std::error_code error;
+    const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+    settled.set_model_path(error ? path : absolute.string());
+  }
+  ASSIGN_OR_RETURN(const ResolvedRequest resolved, ResolveRequest(settled, *options_.catalog, *options_.fs));
+  const v1::RepresentationSource& source = resolved.request.representation_source();
+  if (source.kind() == v1::RepresentationSource::KIND_LIVE) {
+    if (environment_.live == nullptr)
+      return absl::FailedPreconditionError("live: this miner keeps no live representations");
+    RETURN_IF_ERROR(environment_.live->CheckCoverage(
+        {resolved.split.first_identity, resolved.split.identities}, source.min_coverage()));
+  }
+  return settled;
+}
+
 absl::StatusOr<v1::Operation> GenerationManager::Start(const v1::ReclusterRequest& request,
                                                        const std::string& policy_reason) {
   v1::OperationStarted started;
-  *started.mutable_request() = request;
+  ASSIGN_OR_RETURN(*started.mutable_request(), Settle(request));
   started.set_policy_reason(policy_reason);
-  if (!request.model_path().empty()) {
-    // A restart may happen in another working directory.
-    std::error_code error;
-    const std::filesystem::path absolute = std::filesystem::absolute(request.model_path(), error);
-    if (!error) started.mutable_request()->set_model_path(absolute.string());
-  }
-  RETURN_IF_ERROR(ResolveRequest(started.request(), *options_.catalog, *options_.fs).status());
   started.set_started_at(FormatUtc(options_.clock->Now()));
   absl::MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError("the miner stops; ask again when it is back");

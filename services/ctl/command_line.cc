@@ -1,8 +1,7 @@
-// With control_command_line.cc the only unit that sees CLI11.
+// Sees CLI11, as control_command_line.cc, clean_command_line.cc and representation_commands.cc do.
 #include "services/ctl/command_line.h"
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <utility>
@@ -18,6 +17,7 @@
 #include "services/ctl/interrupt.h"
 #include "services/ctl/mining_commands.h"
 #include "services/ctl/report_command.h"
+#include "services/ctl/representation_commands.h"
 
 namespace doppel {
 namespace {
@@ -42,6 +42,39 @@ struct Flags {
   ReportOptions report;
 };
 
+// Where the representations come from.
+void AddSource(CLI::App* command, v1::ReclusterRequest* request) {
+  const std::map<std::string, v1::RepresentationSource::Kind> kinds = {
+      {"full", v1::RepresentationSource::KIND_FULL},
+      {"sampled", v1::RepresentationSource::KIND_SAMPLED},
+      {"live", v1::RepresentationSource::KIND_LIVE}};
+  command
+      ->add_option_function<std::string>(
+          "--source",
+          [request, kinds](const std::string& kind) {
+            request->mutable_representation_source()->set_kind(kinds.at(kind));
+          },
+          "full: embed all samples; sampled: some of each identity; live: take what trainers have reported")
+      ->check(CLI::IsMember({"full", "sampled", "live"}).description(""))
+      ->option_text("SOURCE [full; sampled with --samples-per-identity]");
+  command
+      ->add_option_function<double>(
+          "--min-coverage",
+          [request](double share) {
+            // In the message, 0 stands for the default.
+            request->mutable_representation_source()->set_min_coverage(share == 0 ? -1 : share);
+          },
+          "live: share of the identities that must have been reported")
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->option_text("SHARE [0.9]");
+  command
+      ->add_option_function<uint64_t>(
+          "--max-age-steps",
+          [request](uint64_t steps) { request->mutable_representation_source()->set_max_age_steps(steps); },
+          "full, sampled: embed only identities that were not reported within so many steps")
+      ->option_text("N [embed all]");
+}
+
 using Run = std::function<absl::Status(const Console&)>;
 
 class CommandLine {
@@ -65,6 +98,11 @@ class CommandLine {
     AddReport();
     AddCleanCommands(app_, environment_.default_server, &flags_.output,
                      [this](const std::string& name, Run run) { name_ = name, run_ = std::move(run); });
+    AddRepresentationCommands([this](const std::string& name, const std::string& description,
+                                     const std::string& examples,
+                                     std::function<absl::Status(MiningClient&, const Console&)> run) {
+      return AddRemote(name, description, examples, std::move(run));
+    });
   }
 
   int Main(int argc, const char* const* argv) {
@@ -238,9 +276,11 @@ void CommandLine::AddRecluster() {
     options.wait = !flags_.no_wait;
     options.dry_run = flags_.dry_run;
     options.interrupted = [&interrupt] { return interrupt.Take(); };
-    std::error_code ignored;
-    const auto absolute = std::filesystem::absolute(flags_.model, ignored).lexically_normal().string();
-    options.request.set_model_path(absolute);
+    if (!flags_.model.empty()) options.request.set_model_path(ModelArgument(flags_.model));
+    if (flags_.model.empty() &&
+        options.request.representation_source().kind() != v1::RepresentationSource::KIND_LIVE) {
+      return absl::InvalidArgumentError("--model is missing: a directory, a hash, or latest");
+    }
     const auto client = environment_.connect(flags_.server, absl::Seconds(flags_.timeout_seconds));
     return RunRecluster(options, *client, console);
   };
@@ -248,6 +288,8 @@ void CommandLine::AddRecluster() {
       "recluster", "Embed all identities and cluster them into subspaces: a new generation",
       "  doppel recluster --model /models/glyphs-4000 --target-size 1000\n"
       "  doppel recluster --model /models/glyphs-4000 --subspaces 100 --no-wait\n"
+      "  doppel recluster --model latest --source sampled\n"
+      "  doppel recluster --source live\n"
       "  doppel recluster --model /models/glyphs-4000 --dry-run        # statistics, nothing published\n"
       "  doppel recluster --model /models/glyphs-4000 --watch --queue",
       [](MiningClient&, const Console&) { return absl::OkStatus(); });
@@ -255,9 +297,11 @@ void CommandLine::AddRecluster() {
     name_ = "recluster";
     run_ = run;
   });
-  command->add_option("--model", flags_.model, "Directory of the model, on the miner's machine")
-      ->required()
-      ->option_text("DIR REQUIRED");
+  command
+      ->add_option("--model", flags_.model,
+                   "Directory of the model, on the miner's machine; of its model store: latest, or a hash")
+      ->option_text("DIR REQUIRED unless --source live");
+  AddSource(command, &request);
   const auto number = [command](const std::string& flag, const std::string& text,
                                 const std::string& default_text, auto setter) {
     return command->add_option_function<uint64_t>(flag, setter, text)

@@ -6,9 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/permutation.h"
-#include "common/base/philox.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/sample_selection.h"
 #include "common/image/image.h"
 
 namespace doppel {
@@ -46,7 +45,7 @@ class EmbedPool::Job : public EmbedJob {
     starts_.reserve(range.identity_count + 1);
     starts_.push_back(0);
     for (uint64_t i = 0; i < range.identity_count; ++i) {
-      starts_.push_back(starts_.back() + Selected(catalog_->Samples(range.first_identity + i).count));
+      starts_.push_back(starts_.back() + Selected(catalog_->Samples(range.Identity(i)).count));
     }
     batches_ = (starts_.back() + batch_size - 1) / batch_size;
     edges_.resize(batches_);
@@ -100,6 +99,8 @@ class EmbedPool::Job : public EmbedJob {
       absl::Status status = Decode(sample, spec, pixels.data() + image * good.size());
       if (status.ok()) {
         good.emplace_back(row, sample);
+      } else if (absl::IsUnavailable(status)) {
+        return status;  // it could not be fetched: no fault of the sample
       } else {
         Fail(batch, row, sample, status.message());
       }
@@ -118,14 +119,12 @@ class EmbedPool::Job : public EmbedJob {
     std::vector<std::string> names;
   };
 
-  uint32_t Selected(uint32_t samples) const {
-    return range_.samples_per_identity == 0 ? samples : std::min(samples, range_.samples_per_identity);
-  }
+  uint32_t Selected(uint32_t samples) const { return SelectedSamples(samples, range_.samples_per_identity); }
   uint64_t SampleAt(uint64_t row, uint64_t k) const {
-    const uint64_t identity = range_.first_identity + row;
+    const uint64_t identity = range_.Identity(row);
     const IdentitySamples samples = catalog_->Samples(identity);
-    if (Selected(samples.count) == samples.count) return samples.first + k;
-    return samples.first + KeyedPermutation(samples.count, MixKey(range_.seed, identity))(k);
+    return samples.first +
+           SelectedSample(samples.count, range_.samples_per_identity, range_.seed, identity, k);
   }
   absl::Status Decode(uint64_t sample, const ModelSpec& spec, uint8_t* out) const {
     ASSIGN_OR_RETURN(SampleBytes bytes, catalog_->ReadChecked(sample));
@@ -134,7 +133,7 @@ class EmbedPool::Job : public EmbedJob {
   void Fail(uint64_t batch, uint64_t row, uint64_t sample, absl::string_view why) {
     Failures& failures = batch_failures_[batch];
     if (++failures.count > kMaxFailures) return;
-    failures.names.push_back(absl::StrCat(catalog_->IdentityName(range_.first_identity + row), "/",
+    failures.names.push_back(absl::StrCat(catalog_->IdentityName(range_.Identity(row)), "/",
                                           catalog_->SampleKey(sample), " (", catalog_->SamplePath(sample),
                                           "): ", why));
   }
@@ -248,7 +247,13 @@ absl::StatusOr<std::shared_ptr<EmbedJob>> EmbedPool::Submit(std::shared_ptr<cons
                                                             const EmbedRangeSpec& range,
                                                             std::function<void()> on_done) {
   const uint64_t identities = catalog->num_identities();
-  if (range.first_identity > identities || range.identity_count > identities - range.first_identity) {
+  const bool listed = !range.identities.empty();
+  const bool fits = listed ? range.identities.size() == range.identity_count &&
+                                 std::all_of(range.identities.begin(), range.identities.end(),
+                                             [identities](uint64_t i) { return i < identities; })
+                           : range.first_identity <= identities &&
+                                 range.identity_count <= identities - range.first_identity;
+  if (!fits) {
     return absl::OutOfRangeError(absl::StrCat("embedding: identities [", range.first_identity, ", +",
                                               range.identity_count, ") are not in ", catalog->directory(),
                                               ", which has ", identities));

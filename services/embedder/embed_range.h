@@ -17,7 +17,7 @@
 
 namespace doppel {
 
-// What to embed: identities [first_identity, first_identity + identity_count) of a catalog.
+// What to embed: identities [first_identity, first_identity + identity_count) of a catalog, or those listed.
 struct EmbedRangeSpec {
   uint64_t first_identity = 0;
   uint64_t identity_count = 0;
@@ -25,6 +25,12 @@ struct EmbedRangeSpec {
   // positions KeyedPermutation(n, MixKey(seed, identity))[0 .. S).
   uint32_t samples_per_identity = 0;
   uint64_t seed = 0;
+  // [identity_count] or empty.
+  std::vector<uint64_t> identities = {};
+
+  uint64_t Identity(uint64_t row) const {
+    return identities.empty() ? first_identity + row : identities[row];
+  }
 };
 
 struct Representations {

@@ -110,37 +110,76 @@ void EmbedWorker::StartJobs(absl::Time now) {
   }
 }
 
+absl::Status EmbedWorker::OpenCatalog(const v1::EmbeddingLease& lease) {
+  if (catalog_ != nullptr && catalog_path_ == lease.catalog_path() &&
+      catalog_->fingerprint() == lease.catalog_fingerprint()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(catalog_, options_.open_catalog(lease.catalog_path()));
+  catalog_path_ = lease.catalog_path();
+  if (catalog_->fingerprint() == lease.catalog_fingerprint()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(lease.catalog_path(), ": the miner's catalog has fingerprint ",
+                   lease.catalog_fingerprint(), ", the one here ", catalog_->fingerprint()));
+}
+
+absl::StatusOr<std::shared_ptr<const Catalog>> EmbedWorker::CatalogOf(Held& held) {
+  const v1::EmbeddingLease& lease = held.lease;
+  absl::Status here = absl::UnavailableError("not looked for");
+  if (!options_.remote) here = OpenCatalog(lease);
+  if (here.ok()) return catalog_;
+  if (!options_.fetch_range) return here;
+  ASSIGN_OR_RETURN(RemoteRange range, options_.fetch_range(lease));
+  held.close = std::move(range.close);
+  return std::move(range.catalog);
+}
+
 absl::Status EmbedWorker::Start(Held& held) {
   const v1::EmbeddingLease& lease = held.lease;
-  if (catalog_ == nullptr || catalog_path_ != lease.catalog_path() ||
-      catalog_->fingerprint() != lease.catalog_fingerprint()) {
-    ASSIGN_OR_RETURN(catalog_, options_.open_catalog(lease.catalog_path()));
-    catalog_path_ = lease.catalog_path();
-    if (catalog_->fingerprint() != lease.catalog_fingerprint()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(lease.catalog_path(), ": the miner's catalog has fingerprint ",
-                       lease.catalog_fingerprint(), ", the one here ", catalog_->fingerprint()));
-    }
-  }
-  RETURN_IF_ERROR(PreparePool(lease));
+  RETURN_IF_ERROR(PreparePool(held));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Catalog> catalog, CatalogOf(held));
   EmbedRangeSpec range;
   range.first_identity = lease.first_identity();
   range.identity_count = lease.identity_count();
   range.samples_per_identity = lease.samples_per_identity();
   range.seed = lease.seed();
-  ASSIGN_OR_RETURN(held.job, pool_->Submit(catalog_, range, [this] { Wake(); }));
+  range.identities.assign(lease.identities().begin(), lease.identities().end());
+  ASSIGN_OR_RETURN(held.job, pool_->Submit(std::move(catalog), range, [this] { Wake(); }));
   return absl::OkStatus();
 }
 
-absl::Status EmbedWorker::PreparePool(const v1::EmbeddingLease& lease) {
+absl::Status EmbedWorker::KeepAlive(Held& held) {
+  const absl::Time now = clock_.Now();
+  if (now < held.renew_at) return absl::OkStatus();
+  v1::RenewLeaseRequest request;
+  request.set_lease(held.lease.lease());
+  const absl::StatusOr<v1::RenewLeaseResponse> response = service_.Renew(request);
+  if (absl::IsNotFound(response.status())) return response.status();
+  if (response.ok()) held.renew_at = now + absl::Seconds(response->lease_seconds() / 2);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<EmbeddingModel>> EmbedWorker::OpenModel(Held& held) {
+  const v1::EmbeddingLease& lease = held.lease;
+  absl::StatusOr<std::unique_ptr<EmbeddingModel>> model = absl::UnavailableError("not looked for");
+  if (!options_.remote) model = options_.open_model(lease.model_path());
+  if (model.ok() && (*model)->spec().fingerprint == lease.model_fingerprint()) return model;
+  if (options_.fetch_model) {
+    ASSIGN_OR_RETURN(const std::string path,
+                     options_.fetch_model(lease, [this, &held] { return KeepAlive(held); }));
+    return options_.open_model(path);
+  }
+  RETURN_IF_ERROR(model.status());
+  return absl::FailedPreconditionError(
+      absl::StrCat(lease.model_path(), ": the miner wants the model with fingerprint ",
+                   lease.model_fingerprint(), ", the one here has ", (*model)->spec().fingerprint));
+}
+
+absl::Status EmbedWorker::PreparePool(Held& held) {
+  const v1::EmbeddingLease& lease = held.lease;
   if (pool_ && pool_model_ == ModelKey(lease)) return absl::OkStatus();
   pool_.reset();
-  ASSIGN_OR_RETURN(std::unique_ptr<EmbeddingModel> model, options_.open_model(lease.model_path()));
-  if (model->spec().fingerprint != lease.model_fingerprint()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(lease.model_path(), ": the miner wants the model with fingerprint ",
-                     lease.model_fingerprint(), ", the one here has ", model->spec().fingerprint));
-  }
+  ASSIGN_OR_RETURN(std::unique_ptr<EmbeddingModel> model, OpenModel(held));
   const int dimension = model->spec().dimension;
   std::vector<std::unique_ptr<EmbeddingModel>> models;
   for (int i = 1; i < options_.threads; ++i) {
@@ -234,6 +273,8 @@ void EmbedWorker::RenewDue(absl::Time now) {
 
 void EmbedWorker::Drop(Held& held, const std::string& why) {
   if (held.job) held.job->Cancel();
+  // Its threads must not wait for samples any more.
+  if (held.close) held.close();
   DOPPEL_LOG(kWarning, "dropped ", RangeName(held.lease), ": ", why);
   absl::MutexLock lock(&mutex_);
   ++counters_.dropped_ranges;

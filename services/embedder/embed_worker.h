@@ -16,6 +16,7 @@
 #include "common/model/embedding_model.h"
 #include "services/embedder/embed_range.h"
 #include "services/embedder/lease_service.h"
+#include "services/embedder/remote_range.h"
 
 namespace doppel {
 
@@ -32,6 +33,14 @@ struct EmbedWorkerOptions {
   absl::Duration last_backoff = absl::Seconds(5);
   std::function<absl::StatusOr<std::shared_ptr<const Catalog>>(const std::string& path)> open_catalog;
   std::function<absl::StatusOr<std::unique_ptr<EmbeddingModel>>(const std::string& path)> open_model;
+  // For what cannot be opened here by its path; unset: then the lease is dropped.
+  std::function<absl::StatusOr<RemoteRange>(const v1::EmbeddingLease& lease)> fetch_range;
+  // The directory where the model lies now. `keep_alive` is to be called now and then.
+  std::function<absl::StatusOr<std::string>(const v1::EmbeddingLease& lease,
+                                            const std::function<absl::Status()>& keep_alive)>
+      fetch_model;
+  // Fetch both, whatever lies here.
+  bool remote = false;
 };
 
 // Leases ranges, embeds them and commits, until Stop. Renews leases at half time; drops a range when the
@@ -61,6 +70,7 @@ class EmbedWorker {
     absl::Time renew_at;
     std::shared_ptr<EmbedJob> job;                   // null while another model's work is still running
     std::unique_ptr<v1::CommitRangeRequest> commit;  // set when the job is done
+    std::function<void()> close;                     // of a range that is being fetched
     bool failed = false;
     absl::Time commit_at;
     absl::Duration commit_backoff;
@@ -70,7 +80,12 @@ class EmbedWorker {
   // Starts held leases whose model is, or may become, the pool's.
   void StartJobs(absl::Time now);
   absl::Status Start(Held& held);
-  absl::Status PreparePool(const v1::EmbeddingLease& lease);
+  absl::Status OpenCatalog(const v1::EmbeddingLease& lease);
+  // Its catalog: the one here, or the range alone, fetched.
+  absl::StatusOr<std::shared_ptr<const Catalog>> CatalogOf(Held& held);
+  absl::Status PreparePool(Held& held);
+  absl::StatusOr<std::unique_ptr<EmbeddingModel>> OpenModel(Held& held);
+  absl::Status KeepAlive(Held& held);
   void CommitDone(absl::Time now);
   void TakeResult(Held& held);
   // True when the range is off our hands.

@@ -17,6 +17,8 @@
 #include "common/net/client_credentials.h"
 #include "services/embedder/embed_worker.h"
 #include "services/embedder/lease_service.h"
+#include "services/embedder/model_cache.h"
+#include "services/embedder/remote_range.h"
 
 namespace {
 
@@ -31,7 +33,17 @@ struct Flags {
   bool exit_with_parent = false;
   std::string log_level = "info";
   std::string log_format = "text";
+  bool remote = false;
+  std::string cache;
 };
+
+std::string DefaultCache() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
+    return absl::StrCat(cache, "/doppel/models");
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return absl::StrCat(home, "/.cache/doppel/models");
+  return absl::StrCat("/tmp/doppel-", getuid(), "/models");
+}
 
 std::string DefaultName() {
   char host[256] = "";
@@ -86,6 +98,20 @@ int Run(const Flags& flags) {
   options.open_model = [&flags](const std::string& path) {
     return doppel::LoadEmbeddingModel(path, flags.device);
   };
+  const auto ranges = doppel::MakeGrpcRangeSource(flags.miner);
+  const auto models = doppel::MakeGrpcModelClient(flags.miner);
+  doppel::ModelCache::Options cached;
+  cached.directory = flags.cache;
+  cached.process = absl::StrCat(getpid());
+  doppel::ModelCache cache(*models, cached);
+  options.remote = flags.remote;
+  options.fetch_range = [&ranges](const doppel::v1::EmbeddingLease& lease) {
+    return doppel::OpenRemoteRange(*ranges, lease, doppel::RemoteRangeOptions());
+  };
+  options.fetch_model = [&cache](const doppel::v1::EmbeddingLease& lease,
+                                 const std::function<absl::Status()>& keep_alive) {
+    return cache.Get(lease.model_fingerprint(), keep_alive);
+  };
   doppel::EmbedWorker worker(options, *service);
 
   std::thread waiter([&worker] { WaitForSignals(worker); });
@@ -108,6 +134,7 @@ int main(int argc, char** argv) {
   doppel::RestartWithComputeEnvironment(argv);
   doppel::KeepFreedMemory();
   Flags flags;
+  flags.cache = DefaultCache();
   CLI::App app("Leases ranges of a catalog from a miner, embeds them and commits the representations.",
                "doppel-embedder");
   app.add_option("--miner", flags.miner, "address of the miner, host:port")
@@ -129,6 +156,12 @@ int main(int argc, char** argv) {
   app.add_option("--grace-seconds", flags.grace_seconds, "time to finish leased work after SIGTERM")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app.add_flag("--remote", flags.remote,
+               "fetch images and models from the miner, even if their paths can be read here")
+      ->envname("DOPPEL_EMBEDDER_REMOTE");
+  app.add_option("--cache", flags.cache, "folder for models that come from the miner")
+      ->capture_default_str()
+      ->envname("DOPPEL_EMBEDDER_CACHE");
   app.add_flag("--exit-with-parent", flags.exit_with_parent,
                "end when the process that started this one ends");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")->capture_default_str();

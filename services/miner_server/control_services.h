@@ -108,6 +108,8 @@ class EmbeddingServiceImpl final : public v1::EmbeddingService::CallbackService 
   grpc::ServerUnaryReactor* CommitRange(grpc::CallbackServerContext* context,
                                         const v1::CommitRangeRequest* request,
                                         v1::CommitRangeResponse* response) override;
+  grpc::ServerWriteReactor<v1::FetchRangeResponse>* FetchRange(grpc::CallbackServerContext* context,
+                                                               const v1::FetchRangeRequest* request) override;
 
  private:
   const ControlEnvironment environment_;

@@ -1,4 +1,5 @@
 #include "services/miner_server/control_services.h"
+#include "services/miner_server/live_services.h"
 #include "services/miner_server/unary_call.h"
 
 namespace doppel {
@@ -25,6 +26,11 @@ grpc::ServerUnaryReactor* EmbeddingServiceImpl::CommitRange(grpc::CallbackServer
   return RunCall(*environment_.executor, context, [this, request, response] {
     return StoreResult(environment_.miner->CommitRange(*request), response);
   });
+}
+
+grpc::ServerWriteReactor<v1::FetchRangeResponse>* EmbeddingServiceImpl::FetchRange(
+    grpc::CallbackServerContext* context, const v1::FetchRangeRequest* request) {
+  return StartRangeStream(environment_, *request);
 }
 
 }  // namespace doppel

@@ -98,6 +98,9 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   options.policy.set_min_active_share(config.recluster_min_active_share());
   options.policy.set_min_interval_seconds(config.recluster_min_interval());
   options.policy.set_max_per_day(config.recluster_max_per_day());
+  options.keep_models = config.keep_models();
+  options.live_half_life = config.live_half_life();
+  options.live_snapshot_interval = absl::Seconds(config.live_snapshot_seconds());
   ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
   return std::shared_ptr<Miner>(std::move(miner));
 }

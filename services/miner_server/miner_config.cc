@@ -100,6 +100,9 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_recluster_min_interval(60);
   config.set_recluster_max_per_day(48);
   SetDefaultLimits(&config);
+  config.set_keep_models(16);
+  config.set_live_half_life(1000);
+  config.set_live_snapshot_seconds(60);
   return config;
 }
 
@@ -150,7 +153,7 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"min_ping_interval_seconds", config.min_ping_interval_seconds(), 0, 2e6},
         Range{"control_rpcs_per_second", config.control_rpcs_per_second(), 0, 1e6},
         Range{"control_rpc_burst", double(config.control_rpc_burst()), 1, 1e6},
-        Range{"http_port", double(config.http_port()), -1, 65535}}) {
+        Range{"http_port", double(config.http_port()), --1, 65535}}) {
     absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
   }
@@ -213,6 +216,9 @@ std::string MinerConfigHelp(const std::string& field) {
       {"min_ping_interval_seconds", "a client that pings more often is cut off"},
       {"control_rpcs_per_second", "control RPCs of one caller, in the long run; 0: any number"},
       {"control_rpc_burst", "control RPCs of one caller at once"},
+      {"keep_models", "published models that are kept, newest first; 0: all"},
+      {"live_half_life", "steps after which a reported embedding counts half; 0: nothing is forgotten"},
+      {"live_snapshot_seconds", "between snapshots of the live representations: what a crash may lose"},
   };
   const auto found = kHelp->find(field);
   return found == kHelp->end() ? "" : found->second;

@@ -24,6 +24,7 @@
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/http_endpoint.h"
 #include "services/miner_server/memory_budget.h"
+#include "services/miner_server/live_services.h"
 #include "services/miner_server/server_metrics.h"
 #include "services/miner_server/server_security.h"
 #include "services/miner_server/stream_registry.h"
@@ -101,7 +102,9 @@ class MinerServerImpl final : public MinerServer {
                     return ClientOf(context, security_->gate());
                   }}),
         mining_(Control()),
-        embedding_(Control()) {}
+        embedding_(Control()),
+        models_(Control()),
+        reports_(Control()) {}
 
   ~MinerServerImpl() override { Shutdown(absl::ZeroDuration()); }
 
@@ -119,6 +122,8 @@ class MinerServerImpl final : public MinerServer {
     builder.RegisterService(&mining_);
     builder.RegisterService(&embedding_);
     builder.RegisterService(cleaning_.get());
+    builder.RegisterService(&models_);
+    builder.RegisterService(&reports_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
       return absl::UnavailableError(
@@ -210,6 +215,8 @@ class MinerServerImpl final : public MinerServer {
   BatchServiceImpl batches_;
   MiningServiceImpl mining_;
   EmbeddingServiceImpl embedding_;
+  ModelServiceImpl models_;
+  ReportServiceImpl reports_;
   std::unique_ptr<CleaningServiceImpl> cleaning_;
   std::unique_ptr<ServerSecurity> security_;
   std::unique_ptr<grpc::Server> server_;

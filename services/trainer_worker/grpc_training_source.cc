@@ -6,6 +6,12 @@
 #include "trainer/stream/prefetcher.h"
 
 namespace doppel {
+namespace {
+
+// Reports that may wait for the miner before the oldest are dropped.
+constexpr size_t kMessagesAhead = 8;
+
+}  // namespace
 
 absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& options, const ModelSpec& spec,
                                                       uint64_t cursor) {
@@ -31,6 +37,16 @@ absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& option
   std::unique_ptr<BatchSource> batches = MakeGrpcBatchSource(std::move(grpc));
   result.cancel = [raw = batches.get()] { raw->Cancel(); };
   result.source = MakePrefetcher(std::move(batches), prefetch);
+  if (options.report_every > 0) {
+    EmbeddingReporterOptions report;
+    report.address = options.server;
+    report.run = options.run;
+    report.batches_per_message = options.report_every;
+    report.queue = static_cast<size_t>(options.report_every) * kMessagesAhead;
+    result.reporter = MakeGrpcEmbeddingReporter(std::move(report));
+  }
+  if (options.publish)
+    result.publisher = std::make_unique<ModelPublisher>(MakeGrpcModelClient(options.server));
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/io/atomic_file.h"
@@ -39,13 +40,23 @@ absl::Status RunDirectory::Prepare(const std::string& options) const {
 }
 
 absl::Status RunDirectory::Clear() const {
-  for (const std::string& path : {RunFile(), StepsFile(), EvalFile()}) {
+  for (const std::string& path : {RunFile(), StepsFile(), EvalFile(), RunNameFile()}) {
     if (fs_.Exists(path)) RETURN_IF_ERROR(fs_.Remove(path));
   }
   for (const std::string& path : {Model(), EvalModel(), Checkpoints(), Best(), TensorBoard()}) {
     if (fs_.Exists(path)) RETURN_IF_ERROR(fs_.RemoveRecursively(path));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> RunDirectory::RunName(bool fresh, uint64_t token) const {
+  if (!fresh && fs_.Exists(RunNameFile())) {
+    ASSIGN_OR_RETURN(const std::string name, fs_.ReadFile(RunNameFile()));
+    return std::string(absl::StripAsciiWhitespace(name));
+  }
+  const std::string name = absl::StrCat(path_, "#", absl::Hex(token));
+  RETURN_IF_ERROR(WriteFileAtomically(fs_, RunNameFile(), name + "\n"));
+  return name;
 }
 
 absl::Status RunDirectory::WriteRun(const std::string& options) const {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/io/file_system.h"
 
 namespace doppel {
@@ -22,6 +23,8 @@ class RunDirectory {
   std::string BestFile() const { return Best() + "/best.json"; }
   std::string TensorBoard() const { return path_ + "/tensorboard"; }
   std::string Model() const { return path_ + "/model"; }
+  // What this run calls itself when it talks to the miner.
+  std::string RunNameFile() const { return path_ + "/run_name"; }
   // Weights on their way to an evaluation.
   std::string EvalModel() const { return path_ + "/eval-model"; }
 
@@ -32,6 +35,8 @@ class RunDirectory {
   absl::Status Prepare(const std::string& options) const;
   // Forgets an earlier run: removes what this class knows of, and nothing else.
   absl::Status Clear() const;
+  // The name in RunNameFile; a fresh run gets a new one, of the folder and of `token`.
+  absl::StatusOr<std::string> RunName(bool fresh, uint64_t token) const;
   // Writes run.json: settings and versions.
   absl::Status WriteRun(const std::string& options) const;
 

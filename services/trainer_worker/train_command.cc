@@ -1,5 +1,6 @@
 #include "services/trainer_worker/train_command.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "absl/cleanup/cleanup.h"
@@ -7,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/log.h"
+#include "common/base/philox.h"
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
@@ -111,8 +113,14 @@ class TrainRun {
   }
 
   absl::Status Train() {
+    if (options_.run.empty()) {
+      ASSIGN_OR_RETURN(options_.run, directory_.RunName(fresh_, RunToken()));
+    }
     ASSIGN_OR_RETURN(TrainingSource source,
                      open_source_(options_, session_->spec(), session_->next_cursor()));
+    reporter_ = source.reporter.get();
+    publisher_ = source.publisher.get();
+    absl::Cleanup nobody_listens = [this] { reporter_ = nullptr, publisher_ = nullptr; };
     stop_.SetWake(source.cancel);
     absl::Cleanup forget = [this] { stop_.SetWake(nullptr); };
 
@@ -124,6 +132,7 @@ class TrainRun {
     progress_ = std::make_unique<Progress>(shown, clock_);
     absl::StatusOr<TrainLoopResult> result = RunTrainLoop(*source.source, LoopOptions(), LoopHooks(), clock_);
     progress_->Finish();
+    LogReporting();
     RETURN_IF_ERROR(result.status());
     if (result->goal_reached) {
       DOPPEL_LOG(kInfo, "stopped early at step ", result->steps, ": ", DescribeBest());
@@ -174,6 +183,7 @@ class TrainRun {
   absl::StatusOr<StepStatistics> Step(const TrainingBatch& batch, const StepPart& part) {
     ASSIGN_OR_RETURN(const StepStatistics statistics, session_->Step(batch, part));
     const bool last = part.index + 1 == part.count;
+    if (reporter_ != nullptr && !statistics.skipped) RETURN_IF_ERROR(Report(batch, part, statistics, last));
     if (board_ != nullptr && last && !statistics.skipped && board_->WantsDetails(part.steps_done + 1)) {
       ASSIGN_OR_RETURN(const StepSnapshot snapshot, session_->Inspect(batch, kShownTriplets));
       RETURN_IF_ERROR(board_->AddDetails(snapshot, batch));
@@ -181,11 +191,63 @@ class TrainRun {
     return statistics;
   }
 
+  // The statistics of a step of several batches are known with the last one, and count for its subspace.
+  absl::Status Report(const TrainingBatch& batch, const StepPart& part, const StepStatistics& statistics,
+                      bool last) {
+    const absl::Time begun = clock_.Now();
+    BatchReport report;
+    report.model_step = part.steps_done;
+    report.generation = batch.generation;
+    report.cursor = batch.cursor;
+    if (last && std::isfinite(statistics.loss.loss) && std::isfinite(statistics.loss.active)) {
+      report.subspace = batch.subspace;
+      report.loss = statistics.loss.loss;
+      report.active_share = statistics.loss.active;
+    }
+    report.dimension = session_->spec().dimension;
+    report.identities = batch.identities;
+    ASSIGN_OR_RETURN(report.embeddings, session_->LastEmbeddings());
+    reporter_->Offer(std::move(report));
+    report_seconds_ += absl::ToDoubleSeconds(clock_.Now() - begun);
+    ++offered_;
+    return absl::OkStatus();
+  }
+
+  void LogReporting() const {
+    if (reporter_ == nullptr || offered_ == 0) return;
+    const EmbeddingReporter::Counters counters = reporter_->counters();
+    const double batches = static_cast<double>(offered_);
+    DOPPEL_LOG(kInfo, "embeddings of ", offered_, " batches were reported (", counters.dropped, " dropped, ",
+               counters.refused, " refused): ",
+               absl::StrFormat("%.3f ms of each, and %.3f ms of CPU in another thread",
+                               1e3 * report_seconds_ / batches, 1e3 * counters.cpu_seconds / batches));
+  }
+
+  // Copies the weights; the rest happens in the background.
+  absl::Status Publish(uint64_t step) {
+    if (publisher_ == nullptr || published_ == step) return absl::OkStatus();
+    ASSIGN_OR_RETURN(ModelFiles files, session_->SerializeModel(step));
+    v1::ModelDescription model;
+    model.set_hash(files.spec.fingerprint);
+    model.set_model_json(ModelSpecToJson(files.spec));
+    model.set_bytes(files.weights.size());
+    model.set_publisher(options_.run);
+    publisher_->Publish(std::move(model), std::move(files.weights));
+    published_ = step;
+    return absl::OkStatus();
+  }
+
+  uint64_t RunToken() const {
+    return MixKey(static_cast<uint64_t>(absl::ToUnixNanos(clock_.Now())), options_.seed);
+  }
+
   absl::Status Record(const StepRecord& record) {
     next_cursor_ = record.cursor + static_cast<uint64_t>(record.batches);
     RETURN_IF_ERROR(steps_log_->Append(ToJsonLine(record)));
     if (board_ != nullptr) RETURN_IF_ERROR(board_->Step(record));
     const LossStatistics& loss = record.statistics.loss;
+    if (options_.publish_every > 0 && record.step % options_.publish_every == 0)
+      RETURN_IF_ERROR(Publish(record.step));
     const std::string note = absl::StrFormat("loss %.4f  active %.1f %%  %.0f images/s", loss.loss,
                                              loss.active * 100, record.images_per_second);
     progress_->Add(1);
@@ -202,7 +264,9 @@ class TrainRun {
     RETURN_IF_ERROR(steps_log_->Sync());
     if (eval_log_ != nullptr) RETURN_IF_ERROR(eval_log_->Sync());
     if (board_ != nullptr) RETURN_IF_ERROR(board_->Sync());
-    return SaveTo(checkpoints_, step, next_cursor);
+    RETURN_IF_ERROR(SaveTo(checkpoints_, step, next_cursor));
+    const bool ends = step >= options_.schedule.steps;
+    return options_.publish_every == 0 || ends ? Publish(step) : absl::OkStatus();
   }
 
   absl::Status SaveTo(CheckpointStore& store, uint64_t step, uint64_t next_cursor) {
@@ -278,6 +342,12 @@ class TrainRun {
   std::unique_ptr<StepsLog> eval_log_;
   std::unique_ptr<RunBoard> board_;
   std::unique_ptr<Progress> progress_;
+  // While the source is open.
+  EmbeddingReporter* reporter_ = nullptr;
+  ModelPublisher* publisher_ = nullptr;
+  uint64_t published_ = 0;
+  uint64_t offered_ = 0;
+  double report_seconds_ = 0;
 };
 
 }  // namespace

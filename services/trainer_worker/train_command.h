@@ -10,6 +10,8 @@
 #include "services/trainer_worker/stop_flag.h"
 #include "services/trainer_worker/train_options.h"
 #include "trainer/stream/batch_source.h"
+#include "trainer/stream/embedding_reporter.h"
+#include "trainer/stream/model_publisher.h"
 
 namespace doppel {
 
@@ -17,6 +19,9 @@ namespace doppel {
 struct TrainingSource {
   std::unique_ptr<TrainingBatchSource> source;
   std::function<void()> cancel;
+  // Null: the miner is told nothing.
+  std::unique_ptr<EmbeddingReporter> reporter;
+  std::unique_ptr<ModelPublisher> publisher;
 };
 // Opens a source of images that fit `spec`, starting at the cursor.
 using TrainingSourceFactory = std::function<absl::StatusOr<TrainingSource>(

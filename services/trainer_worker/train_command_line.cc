@@ -131,6 +131,23 @@ void AddRunning(CLI::App& app, TrainOptions* o) {
       ->capture_default_str();
 }
 
+void AddReporting(CLI::App& app, TrainOptions* o) {
+  const auto group = app.add_option_group("Telling the miner");
+  group
+      ->add_option("--report-every", o->report_every,
+                   "Batches per report of the embeddings they were trained with (0: none): the miner's live "
+                   "representations")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  group->add_flag(
+      "--publish,!--no-publish", o->publish,
+      "Weights go to the miner's model store (the default): what `recluster --model latest` takes");
+  group->add_option("--publish-every", o->publish_every, "Steps between them (0: at each checkpoint)")
+      ->capture_default_str();
+  group->add_option("--run", o->run,
+                    "Name that all trainers of one run give (default: the folder, and when it was begun)");
+}
+
 void AddWatching(CLI::App& app, TrainOptions* o) {
   const auto group = app.add_option_group("Watching");
   group->add_flag("--tensorboard,!--no-tensorboard", o->tensorboard,
@@ -162,6 +179,7 @@ CLI::App* AddTrainCommand(CLI::App& app, TrainCommandLine* line) {
   AddLoss(*train, o);
   AddOptimisation(*train, o, &line->final_factor);
   AddRunning(*train, o);
+  AddReporting(*train, o);
   AddWatching(*train, o);
   return train;
 }

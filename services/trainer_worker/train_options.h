@@ -76,6 +76,12 @@ struct TrainOptions {
   uint64_t tensorboard_every = 10;           // steps between scalars
   uint64_t tensorboard_details_every = 500;  // between histograms and images; 0: none
 
+  // What the miner is told besides acknowledgements.
+  int report_every = 8;        // batches per message of embeddings; 0: none are reported
+  bool publish = true;         // weights, to the miner's model store
+  uint64_t publish_every = 0;  // steps; 0: at each checkpoint
+  std::string run;             // what trainers of one run share; empty: named after the folder
+
   uint64_t eval_every = 0;
   std::string eval_catalog;
   std::string eval_split = "test";

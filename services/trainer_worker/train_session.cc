@@ -80,6 +80,21 @@ class TorchTrainSession : public TrainSession {
     const AveragedWeights averaged(average_.get());
     return SaveNetwork(*network_, step, directory);
   }
+  absl::StatusOr<ModelFiles> SerializeModel(uint64_t step) override {
+    const AveragedWeights averaged(average_.get());
+    return SerializeNetwork(*network_, step);
+  }
+  absl::StatusOr<std::vector<float>> LastEmbeddings() override {
+    const torch::Tensor& last = step_->last_embeddings();
+    if (!last.defined()) return absl::FailedPreconditionError("there was no batch yet");
+    try {
+      const torch::Tensor embeddings = last.to(torch::kCPU, torch::kFloat32).contiguous();
+      const float* data = embeddings.data_ptr<float>();
+      return std::vector<float>(data, data + embeddings.numel());
+    } catch (const std::exception& e) {
+      return absl::InternalError(absl::StrCat("LibTorch failed copying embeddings: ", e.what()));
+    }
+  }
   void RestoreThreads() override { SetComputeThreads(options_.threads); }
   const ModelSpec& spec() const override { return network_->spec(); }
   uint64_t step() const override { return position_.step; }

@@ -3,11 +3,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/io/file_system.h"
 #include "common/model/embedding_model.h"
+#include "common/model/model_directory.h"
 #include "services/trainer_worker/train_options.h"
 #include "trainer/stream/batch_source.h"
 #include "trainer/train/early_stop.h"
@@ -33,6 +35,10 @@ class TrainSession {
                                        const EarlyStopState& early_stop) = 0;
   // The averaged weights if the run has them, else those that are trained on.
   virtual absl::StatusOr<ModelSpec> SaveModel(const std::string& directory, uint64_t step) = 0;
+  // The same, as the files of a model directory.
+  virtual absl::StatusOr<ModelFiles> SerializeModel(uint64_t step) = 0;
+  // Of the batch that was stepped on last: [B, D].
+  virtual absl::StatusOr<std::vector<float>> LastEmbeddings() = 0;
   // Sets the threads again: evaluation changes them, and the results' last bits depend on them.
   virtual void RestoreThreads() = 0;
   virtual const ModelSpec& spec() const = 0;

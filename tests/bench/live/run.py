@@ -1,0 +1,137 @@
+#!/usr/bin/python3
+"""Live against full representations over a training run, and the cost of reporting.
+
+Trains in segments. After each: a live and a full clustering of that very moment (same seed, not activated), the cosine of
+their representations and the agreement of their subspaces (NMI). Beside them, so that the figures mean something: two full
+clusterings of one moment with different seeds (what NMI is reachable at all), and the full one of the moment before against
+this one (how stale a clustering gets in one segment).
+"""
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy
+from sklearn.metrics import normalized_mutual_info_score
+
+
+class Bench:
+    def __init__(self, o, folder):
+        self.o, self.folder, self.state = o, folder, folder / "state"
+        address = folder / "address"
+        self.log = open(folder / "miner.log", "wb")
+        self.miner = subprocess.Popen(
+            [o.bin / "doppel-miner", "serve", "--catalog", o.catalog, "--state", self.state, "--listen", "127.0.0.1:0",
+             "--address-file", address, "--embedder-threads", str(o.threads), "--live-half-life", str(o.half_life)],
+            stdout=self.log, stderr=self.log)
+        while not (address.exists() and address.read_text().strip()):
+            if self.miner.poll() is not None:
+                sys.exit((folder / "miner.log").read_text())
+            time.sleep(0.05)
+        self.address = address.read_text().strip()
+
+    def doppel(self, *arguments):
+        return json.loads(self.run("doppel", *arguments, "--server", self.address, "-o", "json").stdout)
+
+    def run(self, name, *arguments):
+        result = subprocess.run([self.o.bin / name, *map(str, arguments)], capture_output=True, text=True)
+        if result.returncode != 0:
+            sys.exit(f"{name} {arguments}:\n{result.stderr}")
+        return result
+
+    def recluster(self, *arguments):
+        begun = time.monotonic()
+        info = self.doppel("recluster", "--target-size", self.o.target_size, *arguments)
+        folder = next((self.state / "generations").glob(f"*{info['generation']}/representations.npy")).parent
+        assignment = numpy.fromfile(folder / "assignment.u32", dtype=numpy.uint32)
+        rows = numpy.load(folder / "representations.npy")
+        return {"rows": rows, "subspaces": assignment[-len(rows):], "seconds": time.monotonic() - begun}
+
+    def train(self, steps, *flags):
+        log = self.run("doppel-trainer", "-q", "train", "--server", self.address, "--output", self.folder / "run", "--model",
+                       self.o.model, "--plan", "subspace", "-P", self.o.P, "-K", self.o.K, "--lr", self.o.lr, "--steps",
+                       steps, "--threads", self.o.threads, "--no-tensorboard", *flags).stderr
+        cost = re.search(r"([\d.]+) ms of each, and ([\d.]+) ms of CPU", log)
+        lines = [json.loads(line) for line in open(self.folder / "run/steps.jsonl")]
+        return lines, [float(x) for x in cost.groups()] if cost else None
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--catalog", required=True, type=pathlib.Path)
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("--bin", default="build/release/bin", type=pathlib.Path)
+    parser.add_argument("--segment", default=1000, type=int, help="steps between comparisons")
+    parser.add_argument("--segments", default=4, type=int)
+    parser.add_argument("--target-size", default=1000, type=int)
+    parser.add_argument("--half-life", default=1000, type=float)
+    parser.add_argument("--lr", default="3e-4")
+    parser.add_argument("-P", default=48, type=int)
+    parser.add_argument("-K", default=4, type=int)
+    parser.add_argument("--threads", default=2, type=int)
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file of the figures")
+    o = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(o, pathlib.Path(folder))
+        try:
+            figures = compare(bench, o)
+        finally:
+            bench.miner.terminate()
+            bench.miner.wait()
+    if o.out:
+        o.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def compare(bench, o):
+    before = bench.recluster("--model", o.model)
+    print(f"{'step':>6} {'seen':>7} {'stale':>6} | {'cosine: mean':>12} {'5 %':>6} {'was':>6} | "
+          f"{'NMI live:full':>13} {'seeds':>6} {'was:is':>6} | {'live s':>6} {'full s':>6} | {'ms/step':>7} {'report':>7} {'+ CPU':>6}")
+    figures = []
+    for segment in range(1, o.segments + 1):
+        steps = segment * o.segment
+        lines, cost = bench.train(steps, "--checkpoint-every", o.segment, "--report-every", 8)
+        step_ms = 1e3 * statistics.median(line["step_seconds"] for line in lines[-o.segment:])
+        described = bench.doppel("representations")
+        live = bench.recluster("--source", "live", "--min-coverage", 0, "--keep-active")
+        full = bench.recluster("--model", "latest", "--keep-active")
+        other = bench.recluster("--model", "latest", "--keep-active", "--seed", 1)
+        near = cosines(live["rows"], full["rows"])
+        figure = {
+            "step": steps,
+            "seen": int(described["seen"]) / int(described["identities"]),
+            "staleness_mean": described["staleness"]["mean"],
+            "cosine_mean": float(near.mean()),
+            "cosine_p5": float(numpy.quantile(near, 0.05)),
+            "cosine_full_before": float(cosines(before["rows"], full["rows"]).mean()),
+            "nmi_live_full": normalized_mutual_info_score(live["subspaces"], full["subspaces"]),
+            "nmi_full_seeds": normalized_mutual_info_score(full["subspaces"], other["subspaces"]),
+            "nmi_full_before": normalized_mutual_info_score(before["subspaces"], full["subspaces"]),
+            "live_seconds": live["seconds"],
+            "full_seconds": full["seconds"],
+            "step_ms": step_ms,
+            "report_ms": cost[0],
+            "report_cpu_ms": cost[1],
+            "report_share": cost[0] / step_ms,
+            "report_share_with_cpu": sum(cost) / step_ms,
+        }
+        figures.append(figure)
+        print(f"{steps:6d} {figure['seen']:7.1%} {figure['staleness_mean']:6.0f} | {figure['cosine_mean']:12.4f} "
+              f"{figure['cosine_p5']:6.3f} {figure['cosine_full_before']:6.3f} | {figure['nmi_live_full']:13.4f} "
+              f"{figure['nmi_full_seeds']:6.3f} {figure['nmi_full_before']:6.3f} | {live['seconds']:6.1f} "
+              f"{full['seconds']:6.1f} | {step_ms:7.2f} {figure['report_share']:7.2%} {figure['report_share_with_cpu']:6.2%}",
+              flush=True)
+        before = full
+    return figures
+
+
+if __name__ == "__main__":
+    main()
