@@ -16,6 +16,7 @@ namespace {
 
 struct CleanFlags {
   std::string server;
+  ClientSecurity security;
   double timeout_seconds = 30;
   bool dry_run = false;
   std::string embeddings, labels, kind, verdict, csv;
@@ -69,6 +70,7 @@ class CleanCommands {
     command->add_option("--server", flags_->server, "The miner's address")
         ->envname("DOPPEL_SERVER")
         ->option_text("ADDRESS [" + default_server_ + "]");
+    AddClientSecurityFlags(*command, &flags_->security);
     const CLI::Option* given =
         command->add_option("--timeout", flags_->timeout_seconds, "Seconds that the miner may take to answer")
             ->check(CLI::PositiveNumber)
@@ -76,7 +78,9 @@ class CleanCommands {
     command->callback([flags = flags_, choose = choose_, name, run = std::move(run), given, timeout] {
       if (given->count() == 0) flags->timeout_seconds = std::stod(timeout);
       choose("clean " + name, [flags, run](const Console& console) {
-        const auto client = MakeGrpcCleaningClient(flags->server, absl::Seconds(flags->timeout_seconds));
+        RETURN_IF_ERROR(CheckClientSecurity(flags->security));
+        const auto client =
+            MakeGrpcCleaningClient(flags->server, absl::Seconds(flags->timeout_seconds), flags->security);
         return run(*flags, *client, console);
       });
     });

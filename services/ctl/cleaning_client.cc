@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/cleaning.grpc.pb.h"
 
 namespace doppel {
@@ -13,14 +14,13 @@ namespace {
 
 class GrpcCleaningClient : public CleaningClient {
  public:
-  GrpcCleaningClient(const std::string& address, absl::Duration deadline)
+  GrpcCleaningClient(const std::string& address, absl::Duration deadline, const ClientSecurity& security)
       : address_(address), deadline_(deadline) {
     grpc::ChannelArguments arguments;
     // A CSV of many findings is larger than gRPC's 4 MiB.
     arguments.SetMaxReceiveMessageSize(256 << 20);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    stub_ = v1::CleaningService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = v1::CleaningService::NewStub(MakeChannel(address, security, std::move(arguments)));
   }
 
   absl::StatusOr<v1::FindResponse> Find(const v1::FindRequest& request) override {
@@ -82,8 +82,9 @@ class GrpcCleaningClient : public CleaningClient {
 
 }  // namespace
 
-std::unique_ptr<CleaningClient> MakeGrpcCleaningClient(const std::string& address, absl::Duration deadline) {
-  return std::make_unique<GrpcCleaningClient>(address, deadline);
+std::unique_ptr<CleaningClient> MakeGrpcCleaningClient(const std::string& address, absl::Duration deadline,
+                                                       const ClientSecurity& security) {
+  return std::make_unique<GrpcCleaningClient>(address, deadline, security);
 }
 
 }  // namespace doppel

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/cleaning.pb.h"
 
 namespace doppel {
@@ -22,6 +23,7 @@ class CleaningClient {
 };
 
 // `deadline`: of each call.
-std::unique_ptr<CleaningClient> MakeGrpcCleaningClient(const std::string& address, absl::Duration deadline);
+std::unique_ptr<CleaningClient> MakeGrpcCleaningClient(const std::string& address, absl::Duration deadline,
+                                                       const ClientSecurity& security = {});
 
 }  // namespace doppel

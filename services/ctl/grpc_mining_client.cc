@@ -15,10 +15,12 @@ class GrpcMiningClient : public MiningClient {
  public:
   GrpcMiningClient(const std::string& address, absl::Duration deadline, const ClientSecurity& security)
       : address_(address),
+        security_(security),
         deadline_(deadline),
         stub_(v1::MiningService::NewStub(MakeChannel(address, security, Arguments()))) {}
 
   const std::string& address() const override { return address_; }
+  const ClientSecurity& security() const override { return security_; }
 
   absl::StatusOr<v1::DescribeResponse> Describe() override {
     v1::DescribeResponse response;
@@ -197,6 +199,7 @@ class GrpcMiningClient : public MiningClient {
   }
 
   const std::string address_;
+  const ClientSecurity security_;
   const absl::Duration deadline_;
   const std::unique_ptr<v1::MiningService::Stub> stub_;
 };

@@ -18,6 +18,8 @@ class MiningClient {
  public:
   virtual ~MiningClient() = default;
   virtual const std::string& address() const = 0;
+  // What its channel is made with, for clients of the miner's other services.
+  virtual const ClientSecurity& security() const = 0;
   virtual absl::StatusOr<v1::DescribeResponse> Describe() = 0;
   virtual absl::StatusOr<v1::Operation> Recluster(const v1::ReclusterRequest& request) = 0;
   virtual absl::StatusOr<v1::Operation> GetOperation(const std::string& id) = 0;

@@ -14,6 +14,7 @@
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/reports.grpc.pb.h"
 #include "miner/models/model_store.h"
 #include "services/ctl/table.h"
@@ -27,19 +28,18 @@ constexpr absl::Duration kPublishPatience = absl::Seconds(30);
 constexpr int kSubspacesShown = 20;
 
 template <typename Request, typename Response>
-absl::StatusOr<Response> AskReports(const std::string& address, const Request& request,
+absl::StatusOr<Response> AskReports(const MiningClient& client, const Request& request,
                                     grpc::Status (v1::ReportService::Stub::*method)(grpc::ClientContext*,
                                                                                     const Request&,
                                                                                     Response*)) {
-  const auto stub =
-      v1::ReportService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto stub = v1::ReportService::NewStub(MakeChannel(client.address(), client.security(), {}));
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kReportDeadline));
   Response response;
   const grpc::Status status = (stub.get()->*method)(&context, request, &response);
   if (status.ok()) return response;
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("miner at ", address, ": ", status.error_message(),
+                      absl::StrCat("miner at ", client.address(), ": ", status.error_message(),
                                    status.error_code() == grpc::StatusCode::UNAVAILABLE
                                        ? ": is doppel-miner running there? name another with --server"
                                        : ""));
@@ -86,8 +86,9 @@ void PrintIdentities(const v1::DescribeRepresentationsResponse& response, const 
 
 }  // namespace
 
-absl::Status RunModels(const std::string& address, const Console& console) {
-  ASSIGN_OR_RETURN(const v1::ListModelsResponse response, MakeGrpcModelClient(address)->List());
+absl::Status RunModels(const MiningClient& client, const Console& console) {
+  ASSIGN_OR_RETURN(const v1::ListModelsResponse response,
+                   MakeGrpcModelClient(client.address(), client.security())->List());
   if (console.structured()) return PrintMessage(console, response);
   constexpr auto kRight = Table::Align::kRight;
   std::vector<Table::Column> columns = {
@@ -104,29 +105,28 @@ absl::Status RunModels(const std::string& address, const Console& console) {
   return absl::OkStatus();
 }
 
-absl::Status RunPublishModel(const std::string& directory, const std::string& address,
+absl::Status RunPublishModel(const std::string& directory, const MiningClient& client,
                              const Console& console) {
   ASSIGN_OR_RETURN(ModelContent content, ReadModelContent(directory));
   std::error_code ignored;
   content.description.set_publisher(
       std::filesystem::absolute(directory, ignored).lexically_normal().string());
-  ASSIGN_OR_RETURN(
-      const v1::PublishModelResponse response,
-      MakeGrpcModelClient(address)->Publish(content.description, content.weights->data(), kPublishPatience));
+  ASSIGN_OR_RETURN(const v1::PublishModelResponse response,
+                   MakeGrpcModelClient(client.address(), client.security())
+                       ->Publish(content.description, content.weights->data(), kPublishPatience));
   return PrintStored(response, console);
 }
 
 absl::Status RunRepresentations(const std::string& split, const std::vector<std::string>& identities,
-                                const std::string& address, const Console& console) {
+                                MiningClient& client, const Console& console) {
   v1::DescribeRepresentationsRequest request;
   request.set_split(split);
-  const std::unique_ptr<MiningClient> client = MakeGrpcMiningClient(address, kReportDeadline);
   for (const std::string& identity : identities) {
-    ASSIGN_OR_RETURN(const uint64_t number, IdentityNumber(identity, *client));
+    ASSIGN_OR_RETURN(const uint64_t number, IdentityNumber(identity, client));
     request.add_identities(number);
   }
   ASSIGN_OR_RETURN(const v1::DescribeRepresentationsResponse response,
-                   AskReports(address, request, &v1::ReportService::Stub::DescribeRepresentations));
+                   AskReports(client, request, &v1::ReportService::Stub::DescribeRepresentations));
   if (console.structured()) return PrintMessage(console, response);
   if (response.run().empty()) {
     console.out << "no trainer has reported embeddings yet\n";
@@ -153,11 +153,11 @@ absl::Status RunRepresentations(const std::string& split, const std::vector<std:
   return absl::OkStatus();
 }
 
-absl::Status RunHardness(uint64_t generation, const std::string& address, const Console& console) {
+absl::Status RunHardness(uint64_t generation, const MiningClient& client, const Console& console) {
   v1::ListSubspaceHardnessRequest request;
   request.set_generation(generation);
   ASSIGN_OR_RETURN(v1::ListSubspaceHardnessResponse response,
-                   AskReports(address, request, &v1::ReportService::Stub::ListSubspaceHardness));
+                   AskReports(client, request, &v1::ReportService::Stub::ListSubspaceHardness));
   if (console.structured()) return PrintMessage(console, response);
   if (response.subspaces_size() == 0) {
     console.out << "no trainer has reported batches of subspaces yet\n";
@@ -198,14 +198,14 @@ std::string ModelArgument(const std::string& model) {
 void AddRepresentationCommands(const AddRemoteCommand& add) {
   add("models", "List the models that were published to the miner",
       "  doppel models\n  doppel models -o wide",
-      [](MiningClient& client, const Console& console) { return RunModels(client.address(), console); });
+      [](MiningClient& client, const Console& console) { return RunModels(client, console); });
 
   const auto directory = std::make_shared<std::string>();
   CLI::App* publish = add("publish-model", "Send a model to the miner's store; it becomes the latest",
                           "  doppel publish-model runs/faces/model\n"
                           "  doppel recluster --model latest",
                           [directory](MiningClient& client, const Console& console) {
-                            return RunPublishModel(*directory, client.address(), console);
+                            return RunPublishModel(*directory, client, console);
                           });
   publish->add_option("directory", *directory, "Directory with model.json and weights.pt")->required();
 
@@ -215,7 +215,7 @@ void AddRepresentationCommands(const AddRemoteCommand& add) {
       add("representations", "Show how fresh the live representations are",
           "  doppel representations\n  doppel representations --identity 42 --identity U+672A",
           [split, identities](MiningClient& client, const Console& console) {
-            return RunRepresentations(*split, *identities, client.address(), console);
+            return RunRepresentations(*split, *identities, client, console);
           });
   representations->add_option("--split", *split, "Count the identities of this split")
       ->option_text("NAME [train if there is one, else all]");
@@ -228,7 +228,7 @@ void AddRepresentationCommands(const AddRemoteCommand& add) {
   CLI::App* hardness = add("hardness", "Show how hard trainers find each subspace",
                            "  doppel hardness\n  doppel hardness 3 -o wide",
                            [generation](MiningClient& client, const Console& console) {
-                             return RunHardness(*generation, client.address(), console);
+                             return RunHardness(*generation, client, console);
                            });
   hardness->add_option("generation", *generation, "The newest that was reported if left out");
 }

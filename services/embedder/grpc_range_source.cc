@@ -1,6 +1,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/str_cat.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/embedding.grpc.pb.h"
 #include "services/embedder/remote_range.h"
 
@@ -30,14 +31,13 @@ class GrpcRangeReader final : public RangeReader {
 
 class GrpcRangeSource final : public RangeSource {
  public:
-  explicit GrpcRangeSource(const std::string& address) : address_(address) {
+  GrpcRangeSource(const std::string& address, const ClientSecurity& security) : address_(address) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::EmbeddingService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, std::move(arguments)));
   }
   std::unique_ptr<RangeReader> Fetch(const v1::FetchRangeRequest& request) override {
     return std::make_unique<GrpcRangeReader>(*stub_, request, address_);
@@ -50,8 +50,8 @@ class GrpcRangeSource final : public RangeSource {
 
 }  // namespace
 
-std::unique_ptr<RangeSource> MakeGrpcRangeSource(const std::string& address) {
-  return std::make_unique<GrpcRangeSource>(address);
+std::unique_ptr<RangeSource> MakeGrpcRangeSource(const std::string& address, const ClientSecurity& security) {
+  return std::make_unique<GrpcRangeSource>(address, security);
 }
 
 }  // namespace doppel

@@ -98,8 +98,8 @@ int Run(const Flags& flags) {
   options.open_model = [&flags](const std::string& path) {
     return doppel::LoadEmbeddingModel(path, flags.device);
   };
-  const auto ranges = doppel::MakeGrpcRangeSource(flags.miner);
-  const auto models = doppel::MakeGrpcModelClient(flags.miner);
+  const auto ranges = doppel::MakeGrpcRangeSource(flags.miner, flags.security);
+  const auto models = doppel::MakeGrpcModelClient(flags.miner, flags.security);
   doppel::ModelCache::Options cached;
   cached.directory = flags.cache;
   cached.process = absl::StrCat(getpid());

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/catalog/catalog.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/embedding.pb.h"
 
 namespace doppel {
@@ -29,7 +30,8 @@ class RangeSource {
   virtual ~RangeSource() = default;
   virtual std::unique_ptr<RangeReader> Fetch(const v1::FetchRangeRequest& request) = 0;
 };
-std::unique_ptr<RangeSource> MakeGrpcRangeSource(const std::string& address);
+std::unique_ptr<RangeSource> MakeGrpcRangeSource(const std::string& address,
+                                                 const ClientSecurity& security = {});
 
 // A leased range as a catalog of its own: its numbers are the catalog's, other identities have no samples.
 struct RemoteRange {

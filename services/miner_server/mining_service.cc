@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "miner/generation/generation_diff.h"
 #include "miner/generation/lookup.h"
+#include "miner/models/model_store.h"
 #include "services/miner_server/control_services.h"
 #include "services/miner_server/unary_call.h"
 #include "services/security/path_roots.h"
@@ -18,6 +19,14 @@ namespace {
 
 constexpr absl::Duration kWaitTick = absl::Milliseconds(50);
 constexpr uint32_t kDefaultDiffLimit = 20;
+
+// Models of the store go by name; directories must lie where they may.
+absl::Status ConfineModel(const std::vector<std::string>& roots, v1::ReclusterRequest* request) {
+  if (request->model_path().empty() || ModelStore::IsName(request->model_path())) return absl::OkStatus();
+  ASSIGN_OR_RETURN(*request->mutable_model_path(),
+                   ConfinePath(request->model_path(), roots, "model_path", "model_roots"));
+  return absl::OkStatus();
+}
 
 // One WaitOperation: looks, and sleeps on a timer of gRPC's in between. Owned by the call.
 class WaitReactor final : public grpc::ServerUnaryReactor {
@@ -207,9 +216,7 @@ grpc::ServerUnaryReactor* MiningServiceImpl::Recluster(grpc::CallbackServerConte
                                                        v1::ReclusterResponse* response) {
   return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
     v1::ReclusterRequest confined = *request;
-    ASSIGN_OR_RETURN(
-        *confined.mutable_model_path(),
-        ConfinePath(request->model_path(), environment_.model_roots, "model_path", "model_roots"));
+    RETURN_IF_ERROR(ConfineModel(environment_.model_roots, &confined));
     return StoreResult(environment_.miner->Recluster(confined), response->mutable_operation());
   });
 }
@@ -355,8 +362,12 @@ grpc::ServerUnaryReactor* MiningServiceImpl::GetPolicy(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* MiningServiceImpl::SetPolicy(grpc::CallbackServerContext* context,
                                                        const v1::SetPolicyRequest* request,
                                                        v1::SetPolicyResponse* response) {
-  return RunCall(*environment_.executor, context, [this, request, response] {
-    return StoreResult(environment_.miner->SetPolicy(request->policy()), response->mutable_policy());
+  return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
+    v1::ReclusterPolicySpec confined = request->policy();
+    if (confined.has_request()) {
+      RETURN_IF_ERROR(ConfineModel(environment_.model_roots, confined.mutable_request()));
+    }
+    return StoreResult(environment_.miner->SetPolicy(confined), response->mutable_policy());
   });
 }
 

@@ -40,13 +40,15 @@ absl::StatusOr<TrainingSource> OpenGrpcTrainingSource(const TrainOptions& option
   if (options.report_every > 0) {
     EmbeddingReporterOptions report;
     report.address = options.server;
+    report.security = options.security;
     report.run = options.run;
     report.batches_per_message = options.report_every;
     report.queue = static_cast<size_t>(options.report_every) * kMessagesAhead;
     result.reporter = MakeGrpcEmbeddingReporter(std::move(report));
   }
   if (options.publish)
-    result.publisher = std::make_unique<ModelPublisher>(MakeGrpcModelClient(options.server));
+    result.publisher =
+        std::make_unique<ModelPublisher>(MakeGrpcModelClient(options.server, options.security));
   return result;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/base/log.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/reports.grpc.pb.h"
 
 namespace doppel {
@@ -26,8 +27,7 @@ class GrpcEmbeddingReporter final : public EmbeddingReporter {
  public:
   explicit GrpcEmbeddingReporter(EmbeddingReporterOptions options)
       : options_(std::move(options)),
-        stub_(v1::ReportService::NewStub(
-            grpc::CreateChannel(options_.address, grpc::InsecureChannelCredentials()))),
+        stub_(v1::ReportService::NewStub(MakeChannel(options_.address, options_.security, {}))),
         thread_([this] { Run(); }) {}
 
   ~GrpcEmbeddingReporter() override {

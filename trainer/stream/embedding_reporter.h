@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/reports.pb.h"
 
 namespace doppel {
@@ -46,6 +47,7 @@ class EmbeddingReporter {
 
 struct EmbeddingReporterOptions {
   std::string address;
+  ClientSecurity security;
   std::string run;
   int batches_per_message = 8;
   size_t queue = 64;  // batches

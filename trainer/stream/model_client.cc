@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
+#include "common/net/client_credentials.h"
 #include "doppel/v1/models.grpc.pb.h"
 
 namespace doppel {
@@ -27,14 +29,13 @@ bool MayWorkLater(const absl::Status& status) {
 
 class GrpcModelClient final : public ModelClient {
  public:
-  explicit GrpcModelClient(const std::string& address) : address_(address) {
+  GrpcModelClient(const std::string& address, const ClientSecurity& security) : address_(address) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::ModelService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = v1::ModelService::NewStub(MakeChannel(address, security, std::move(arguments)));
   }
 
   absl::StatusOr<v1::PublishModelResponse> Publish(const v1::ModelDescription& model,
@@ -156,8 +157,8 @@ class GrpcModelClient final : public ModelClient {
 
 }  // namespace
 
-std::unique_ptr<ModelClient> MakeGrpcModelClient(const std::string& address) {
-  return std::make_unique<GrpcModelClient>(address);
+std::unique_ptr<ModelClient> MakeGrpcModelClient(const std::string& address, const ClientSecurity& security) {
+  return std::make_unique<GrpcModelClient>(address, security);
 }
 
 }  // namespace doppel

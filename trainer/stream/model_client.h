@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/net/client_security.h"
 #include "doppel/v1/models.pb.h"
 
 namespace doppel {
@@ -37,6 +38,7 @@ class ModelClient {
   virtual void Cancel() = 0;
 };
 
-std::unique_ptr<ModelClient> MakeGrpcModelClient(const std::string& address);
+std::unique_ptr<ModelClient> MakeGrpcModelClient(const std::string& address,
+                                                 const ClientSecurity& security = {});
 
 }  // namespace doppel

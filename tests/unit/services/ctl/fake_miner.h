@@ -30,6 +30,7 @@ class FakeMiner : public MiningClient {
   }
 
   const std::string& address() const override { return address_; }
+  const ClientSecurity& security() const override { return security_; }
   absl::StatusOr<v1::DescribeResponse> Describe() override {
     v1::DescribeResponse response;
     response.set_version("9.9");
@@ -185,6 +186,7 @@ class FakeMiner : public MiningClient {
 
  private:
   const std::string address_ = "miner:1";
+  ClientSecurity security_;
   std::vector<v1::GenerationInfo> generations_;
 };
 
