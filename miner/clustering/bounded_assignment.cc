@@ -15,7 +15,7 @@ namespace {
 constexpr float kLeast = -std::numeric_limits<float>::infinity();
 // Rows at a time. Without bounds every row is read once per panel, so they should stay in the second-level
 // cache; with bounds few are.
-constexpr int64_t kChunk = 1536;
+constexpr int64_t kBoundedChunk = 1536;
 constexpr int64_t kTile = 384;
 // Bounds are of no use while centroids go further than this.
 constexpr double kTooFar = 0.5;
@@ -179,7 +179,7 @@ BoundedAssignment::BoundedAssignment(const RowView& rows, const Matrix& centroid
       assignment_(rows.count, -1),
       own_(rows.count, kLeast),
       others_(rows.count * groups_, kLeast),
-      moved_((rows.count + kChunk - 1) / kChunk) {}
+      moved_((rows.count + kBoundedChunk - 1) / kBoundedChunk) {}
 
 std::pair<int64_t, int64_t> BoundedAssignment::PanelsOf(int64_t group, int64_t panels) const {
   return {group * panels / groups_, (group + 1) * panels / groups_};
@@ -221,8 +221,8 @@ const std::vector<std::vector<MovedRow>>& BoundedAssignment::Run(const Matrix& c
   bounded_ = !previous_.empty() && Drift(centroids) < kTooFar;
   if (!bounded_) Regroup(centroids);
   const PackedCentroids packed(kernel_, centroids.values.data(), centroids.rows, centroids.dimension, order_);
-  ParallelFor(rows_.count, kChunk, threads_, [&](int64_t begin, int64_t end) {
-    Chunk(*this, centroids, packed).Run(begin, end, &moved_[begin / kChunk]);
+  ParallelFor(rows_.count, kBoundedChunk, threads_, [&](int64_t begin, int64_t end) {
+    Chunk(*this, centroids, packed).Run(begin, end, &moved_[begin / kBoundedChunk]);
   });
   previous_ = centroids.values;
   return moved_;
@@ -230,7 +230,7 @@ const std::vector<std::vector<MovedRow>>& BoundedAssignment::Run(const Matrix& c
 
 void BoundedAssignment::Take(const Matrix& centroids, std::vector<int32_t>* assignment,
                              std::vector<float>* product) {
-  ParallelFor(rows_.count, kChunk, threads_, [&](int64_t begin, int64_t end) {
+  ParallelFor(rows_.count, kBoundedChunk, threads_, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       own_[i] = kernel_.dot(rows_.row(i), centroids.row(assignment_[i]), rows_.dimension);
     }

@@ -153,7 +153,10 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"min_ping_interval_seconds", config.min_ping_interval_seconds(), 0, 2e6},
         Range{"control_rpcs_per_second", config.control_rpcs_per_second(), 0, 1e6},
         Range{"control_rpc_burst", double(config.control_rpc_burst()), 1, 1e6},
-        Range{"http_port", double(config.http_port()), --1, 65535}}) {
+        Range{"http_port", double(config.http_port()), -1, 65535},
+        Range{"keep_models", double(config.keep_models()), 0, 1 << 20},
+        Range{"live_half_life", config.live_half_life(), 0, 1e12},
+        Range{"live_snapshot_seconds", config.live_snapshot_seconds(), 0.1, 86400}}) {
     absl::Status status = CheckRange(range.key, range.value, range.low, range.high);
     if (!status.ok()) return status;
   }
