@@ -79,7 +79,7 @@ class TrainCommandTest : public ::testing::Test {
           source->fail_at = fail_at;
           source->stop_at = stop_at;
           source->stop = &stop;
-          return TrainingSource{std::move(source), [] {}};
+          return TrainingSource{std::move(source), [] {}, nullptr, nullptr};
         },
         stop, fs_, /*quiet=*/true);
   }
