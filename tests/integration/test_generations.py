@@ -178,7 +178,7 @@ class GenerationsTest(DoppelTest):
         subprocess.run(["cp", "-r", str(MODEL), str(model)], check=True)
         self.mine(miner, model_path=str(model))
         run(DOPPEL, "policy", "--every-batches", "5", "--min-interval", "0.01", *at)
-        miner.stream(spec("subspace"), 6)
+        miner.stream(spec("subspace"), 12)  # those that a credit waited for are acknowledged for sure
         wait_for(lambda: "still that of" in run_json(DOPPEL, "policy", *at)["verdict"], "batches are counted")
         self.assertEqual([1], self.numbers(miner))
         # Other weights: a trained step of the same network.

@@ -7,17 +7,23 @@ import ssl
 
 import grpc
 import harness
+from doppel.v1 import cleaning_pb2 as cleaning
 from doppel.v1 import embedding_pb2 as embedding
+from doppel.v1 import models_pb2 as models
+from doppel.v1 import reports_pb2 as reports
 from harness import BIN, CATALOG, MODEL, DoppelTest, batches, mining, run, wait_for
 
 SOURCE = pathlib.Path(os.environ["DOPPEL_SOURCE"])
 ROLES = ("viewer", "trainer", "operator")
 MESSAGES = {"doppel.v1.MiningService": mining, "doppel.v1.BatchService": batches, "doppel.v1.EmbeddingService": embedding,
-            "doppel.v1.CleaningService": cleaning}
+            "doppel.v1.CleaningService": cleaning, "doppel.v1.ModelService": models, "doppel.v1.ReportService": reports}
 # Which role may call what: written down once more, so that a slip in the server's table shows.
-TRAINERS = {"StreamBatches", "GetBatch", "LeaseRange", "RenewLease", "CommitRange", "FetchRange"}
+TRAINERS = {"StreamBatches", "GetBatch", "LeaseRange", "RenewLease", "CommitRange", "FetchRange", "PublishModel", "QueryModel",
+            "FetchModel", "ReportSteps"}
 OPERATORS = {"Recluster", "CancelOperation", "ActivateGeneration", "Rollback", "RetireGeneration", "PinGeneration", "SetPolicy",
              "Find", "Decide", "Undo", "Apply"}
+STREAMING = {"StreamBatches": "stream_stream", "PublishModel": "stream_unary", "FetchModel": "unary_stream",
+             "FetchRange": "unary_stream", "Watch": "unary_stream", "ServerReflectionInfo": "stream_stream"}
 ENDLESS = {"Watch"}  # whoever is let in waits
 
 
@@ -55,13 +61,14 @@ class SecurityTest(DoppelTest):
         return ("--tls-ca", self.pki / "ca.pem", "--tls-cert", self.pki / f"{role}.pem", "--tls-key",
                 self.pki / f"{role}.key")
 
-    def call(self, channel, path, request=b"", stream=False, timeout=20):
+    def call(self, channel, path, request=b"", timeout=20):
         """The status code of a call by its bare path: the outsider has no more than the protos."""
+        name = path.rpartition("/")[2]
+        kind = STREAMING.get(name, "unary_unary")
         try:
-            if stream:
-                list(channel.stream_stream(path)(iter([request]), timeout=timeout))
-            else:
-                channel.unary_unary(path)(request, timeout=timeout)
+            answer = getattr(channel, kind)(path)(iter([request]) if kind.startswith("stream") else request, timeout=timeout)
+            if kind.endswith("stream"):
+                list(answer)
             return "OK"
         except grpc.RpcError as error:
             return error.code().name
@@ -93,8 +100,7 @@ class SecurityTest(DoppelTest):
             needed = "operator" if method in OPERATORS else "trainer" if method in TRAINERS else "viewer"
             row = []
             for column, (channel, role) in columns.items():
-                code = self.call(channel, f"/{service}/{method}", stream=method == "StreamBatches",
-                                 timeout=3 if method in ENDLESS else 20)
+                code = self.call(channel, f"/{service}/{method}", timeout=3 if method in ENDLESS else 20)
                 row.append(code)
                 where = f"{service}/{method}, {column}: {code}"
                 if role is None:
@@ -112,7 +118,7 @@ class SecurityTest(DoppelTest):
         self.assertEqual("OK", self.call(outsider, "/grpc.health.v1.Health/Check"))
         for path in ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/doppel.v1.MiningService/Nothing",
                      "/", "/x/y"):
-            self.assertEqual("UNAUTHENTICATED", self.call(outsider, path, stream="Reflection" in path), path)
+            self.assertEqual("UNAUTHENTICATED", self.call(outsider, path), path)
         with grpc.insecure_channel(miner.address) as plain:
             self.assertEqual("UNAVAILABLE", self.call(plain, "/grpc.health.v1.Health/Check"))
 

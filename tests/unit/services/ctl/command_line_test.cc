@@ -61,7 +61,7 @@ TEST_F(CommandLineTest, WrongUsageIsTwoAndGoesToStderr) {
 TEST_F(CommandLineTest, ReclusterFillsTheRequest) {
   ASSERT_EQ(Run({"recluster", "--model", "/m/./x", "--subspaces", "12", "--samples-per-identity", "3",
                  "--iterations", "4", "--seed", "5", "--min-size", "6", "--split", "test", "--keep-active",
-                 "--dry-run", "-o", "json"}),
+                 "--show-request", "-o", "json"}),
             0);
   const auto json = nlohmann::json::parse(out_.str());
   EXPECT_EQ(json["model_path"], "/m/x");
