@@ -33,8 +33,8 @@ class FileSystem {
   // Files and directories; replaces a file, or an empty directory, that is there. Durable after
   // SyncDirectory.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
-  // A second name for a file that is not written any more, or a synced copy of it where the file system has no
-  // such names. ALREADY_EXISTS: `to` is there. Durable after SyncDirectory.
+  // A second name for a file that is not written any more, or a synced copy of it where the file system has
+  // no such names. ALREADY_EXISTS: `to` is there. Durable after SyncDirectory.
   virtual absl::Status LinkOrCopy(const std::string& from, const std::string& to);
   // Makes names in `dir` durable.
   virtual absl::Status SyncDirectory(const std::string& dir) = 0;

@@ -47,8 +47,8 @@ struct BuildEnvironment {
   NeighbourSearch find_neighbours;
   // For LIVE; null: there are none.
   const RunningMeanManager* live = nullptr;
-  // The one to start from and to compare with, and whose rows stand in for identities that nobody has reported;
-  // may give null.
+  // The one to start from and to compare with, and whose rows stand in for identities that nobody has
+  // reported; may give null.
   std::function<std::shared_ptr<const Generation>()> active = [] { return nullptr; };
 };
 

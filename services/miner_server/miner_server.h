@@ -14,8 +14,9 @@
 namespace doppel {
 
 // What a miner serves besides health and reflection: a new service gets a line here.
-inline constexpr const char* kMinerServices[] = {"doppel.v1.BatchService", "doppel.v1.MiningService",
-                                                 "doppel.v1.EmbeddingService", "doppel.v1.CleaningService", "doppel.v1.ModelService", "doppel.v1.ReportService"};
+inline constexpr const char* kMinerServices[] = {"doppel.v1.BatchService",     "doppel.v1.MiningService",
+                                                 "doppel.v1.EmbeddingService", "doppel.v1.CleaningService",
+                                                 "doppel.v1.ModelService",     "doppel.v1.ReportService"};
 
 struct MinerServerOptions {
   std::string listen = "127.0.0.1:0";  // port 0 picks a free one

@@ -16,7 +16,8 @@
 namespace doppel {
 
 // A channel for one stream of batches, with a connection of its own.
-std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address, const ClientSecurity& security = {});
+std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address,
+                                                const ClientSecurity& security = {});
 
 // BatchService.StreamBatches whose responses are taken as they come, without protobuf's copies. Write and
 // Read may be called from two threads; everything else as for grpc::ClientReaderWriter.
