@@ -3,7 +3,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/net/client_credentials.h"
@@ -20,7 +19,7 @@ class GrpcCleaningClient : public CleaningClient {
     // A CSV of many findings is larger than gRPC's 4 MiB.
     arguments.SetMaxReceiveMessageSize(256 << 20);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    stub_ = v1::CleaningService::NewStub(MakeChannel(address, security, std::move(arguments)));
+    stub_ = v1::CleaningService::NewStub(MakeChannel(address, security, arguments));
   }
 
   absl::StatusOr<v1::FindResponse> Find(const v1::FindRequest& request) override {

@@ -1,7 +1,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
-#include <utility>
 
 #include "common/net/client_credentials.h"
 #include "doppel/v1/embedding.grpc.pb.h"
@@ -20,7 +19,7 @@ class GrpcLeaseService : public LeaseService {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, std::move(arguments)));
+    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, arguments));
   }
 
   absl::StatusOr<v1::LeaseRangeResponse> Lease(const v1::LeaseRangeRequest& request) override {

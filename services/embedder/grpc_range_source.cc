@@ -37,7 +37,7 @@ class GrpcRangeSource final : public RangeSource {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, std::move(arguments)));
+    stub_ = v1::EmbeddingService::NewStub(MakeChannel(address, security, arguments));
   }
   std::unique_ptr<RangeReader> Fetch(const v1::FetchRangeRequest& request) override {
     return std::make_unique<GrpcRangeReader>(*stub_, request, address_);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <set>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -35,7 +34,7 @@ class GrpcModelClient final : public ModelClient {
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-    stub_ = v1::ModelService::NewStub(MakeChannel(address, security, std::move(arguments)));
+    stub_ = v1::ModelService::NewStub(MakeChannel(address, security, arguments));
   }
 
   absl::StatusOr<v1::PublishModelResponse> Publish(const v1::ModelDescription& model,

@@ -71,7 +71,7 @@ std::shared_ptr<grpc::Channel> MakeBatchChannel(const std::string& address, cons
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return MakeChannel(address, security, std::move(arguments));
+  return MakeChannel(address, security, arguments);
 }
 
 RawStream::RawStream(grpc::Channel* channel, grpc::ClientContext* context) {
