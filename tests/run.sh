@@ -19,7 +19,7 @@ Stages, in this order; all of them by default:
 Examples:
   tests/run.sh                       everything, as CI does
   tests/run.sh build test            what a change needs before a commit
-  tests/run.sh test --filter Plan    the tests whose name holds "Plan"
+  tests/run.sh test --filter Plan    the tests whose name holds "Plan" (Suite.Name, or a method of tests/integration)
 EOF
 }
 
@@ -39,7 +39,7 @@ export OMP_WAIT_POLICY=passive           # without it two processes on one core 
 export CCACHE_DIR=${CCACHE_DIR:-$PWD/build/ccache}
 export CTEST_OUTPUT_ON_FAILURE=1
 cores=$(nproc)
-started=$SECONDS
+started=$SECONDS total=0
 mkdir -p build
 
 say() { printf '\n== %s (%dm%02ds)\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
@@ -50,12 +50,19 @@ configure_and_build() { # preset
   tail -n 1 "build/$1.build.log"
 }
 
-run_tests() { # preset, ctest arguments
-  local preset=$1
-  shift
-  [ -z "$filter" ] || set -- "$@" -R "$filter"
-  ctest --test-dir "build/$preset" -j "$cores" --progress "$@" >"build/$preset.test.log" 2>&1 || { tail -n 200 "build/$preset.test.log"; return 1; }
+run_tests() { # preset, parallel tests, ctest arguments
+  local preset=$1 parallel=$2
+  shift 2
+  # A unit test binary is one test of ctest's and has many TESTs: the filter goes to both.
+  [ -z "$filter" ] || { export GTEST_FILTER="*$filter*"; set -- "$@" -R "_test$|$filter"; }
+  ctest --test-dir "build/$preset" -j "$parallel" --progress "$@" >"build/$preset.test.log" 2>&1 || { tail -n 200 "build/$preset.test.log"; return 1; }
   grep -E 'tests passed|No tests were found|Total Test time' "build/$preset.test.log"
+  # What ran, one by one: the TESTs of the binaries, and the integration and layering tests.
+  local units others
+  units=$(sed -nE 's/^\[==========\] ([0-9]+) tests? from .* ran\..*/\1/p' "build/$preset/Testing/Temporary/LastTest.log" | awk '{n += $1} END {print n + 0}')
+  others=$(grep -cE '^Command: .*(python3|python)"? ' "build/$preset/Testing/Temporary/LastTest.log" || true)
+  echo "$((units + others)) tests: $units in unit test binaries, $others others"
+  total=$((total + units + others))
 }
 
 lint() {
@@ -73,20 +80,14 @@ for stage in "${stages[@]}"; do
   case "$stage" in
     install) deploy/install.sh ;;
     build) configure_and_build release ;;
-    test) run_tests release ;;
+    test) run_tests release $((cores + 1)) ;;  # integration tests wait now and then
     asan | tsan)
       configure_and_build "$stage"
-      run_tests "$stage" -L unit
+      run_tests "$stage" "$cores" -L unit
       ;;
     lint) lint ;;
   esac
 done
 
 say "all green: ${stages[*]}"
-total=0
-for preset in release asan tsan; do
-  [ -f "build/$preset.test.log" ] || continue
-  count=$(sed -nE 's/.*tests passed, .* out of ([0-9]+).*/\1/p' "build/$preset.test.log" | tail -n 1)
-  total=$((total + ${count:-0}))
-done
 echo "$total passed, 0 failed"

@@ -28,7 +28,7 @@ function(doppel_binary NAME)
   set_target_properties(${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# doppel_test(NAME SOURCES … DEPS …): a GoogleTest binary; every TEST in it is a ctest test labelled "unit".
+# doppel_test(NAME SOURCES … DEPS …): a GoogleTest binary, which is one ctest test labelled "unit".
 # ONE_THREAD: heavy units in which no thread of ours runs; the thread sanitizer has nothing to see there.
 # All unit test binaries hang on the target `unit_tests`, which is what the sanitizer presets build.
 function(doppel_test NAME)
@@ -50,7 +50,6 @@ function(doppel_test NAME)
     # The test code itself need not be fast, but it is half of what is compiled.
     target_compile_options(${NAME} PRIVATE -O1)
   endif()
-  include(GoogleTest)
   set(environment "OMP_WAIT_POLICY=passive")
   if(DOPPEL_SANITIZE STREQUAL "thread")
     list(APPEND environment "OMP_NUM_THREADS=1"
@@ -59,14 +58,12 @@ function(doppel_test NAME)
     list(APPEND environment "ASAN_OPTIONS=detect_odr_violation=0"
          "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp")
   endif()
+  # Starting a process costs up to a second with LibTorch: one for the whole binary, not one for each TEST.
   if(DOPPEL_SANITIZE)
-    # Starting a process costs a second with LibTorch under a sanitizer: one for the whole binary, not one for each TEST.
-    add_test(NAME ${NAME} COMMAND ${NAME} --gtest_brief=1)
-    set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 900 ENVIRONMENT "${environment}")
-  else()
-    gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                         PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${environment}")
+    set(ARG_TIMEOUT 900)
   endif()
+  add_test(NAME ${NAME} COMMAND ${NAME} --gtest_brief=1)
+  set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${environment}")
   if("unit" IN_LIST ARG_LABELS)
     add_dependencies(unit_tests ${NAME})
   endif()

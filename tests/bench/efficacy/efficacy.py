@@ -10,7 +10,9 @@ gallery, every --eval-every steps. Rows:
     random        the control: P x K at random, batch hard (what a sampler of pytorch-metric-learning with its in-batch miner does)
     look_alikes   doppel's recommended plan
     graph         batches of an identity and its nearest ones, K = 2, as many images (the sampler of QAConv-GS)
-    …             any other plan: --rows "NAME=FLAGS" (flags of doppel-trainer train), as often as you like
+    third         the recommended plan with a third of the steps and images: its rate has decayed by then
+    …             any other plan: --rows "NAME=FLAGS" (flags of doppel-trainer train; --steps is a length of its own), as often
+                  as you like
 
 Interrupted? The same command again goes on: finished runs are kept, unfinished ones resume at their checkpoint. Writes
 efficacy.json (all rows and "ratios": error_default_over_random, images_default_over_random), efficacy.md and report.html.
@@ -139,6 +141,11 @@ class Experiment:
         return mined[name]["generation"]
 
     def train(self, output, model, steps, seed, flags, evaluate_every):
+        words = last_wins(flags)
+        if "--steps" in words:  # a row with a length of its own
+            at = words.index("--steps")
+            steps = int(words[at + 1])
+            del words[at:at + 2]
         done = lines(output / "eval.jsonl")
         if done and done[-1]["step"] == steps:
             return
@@ -147,7 +154,7 @@ class Experiment:
                   "--steps", steps, "--seed", seed, "--threads", self.a.threads, "--augment", "mild", "--log-every", 500,
                   "--checkpoint-every", 500, "--keep", 1, "--no-tensorboard",
                   "--eval-every", evaluate_every, "--eval-catalog", self.eval_catalog, "--eval-split", self.a.eval_split,
-                  "--eval-queries", self.a.queries, "--eval-augment", *last_wins(flags)], output / "log")
+                  "--eval-queries", self.a.queries, "--eval-augment", *words], output / "log")
 
     def common(self):
         a = self.a
@@ -199,7 +206,7 @@ class Experiment:
             per_step = images["identities_per_batch"] * images["samples_per_identity"]
             finals = [e[-1] for e in evaluations]
             per_seed[name] = (evaluations, per_step)
-            row = {"plan": name, "flags": flags, "seeds": a.seeds, "steps": a.steps, "images": a.steps * per_step}
+            row = {"plan": name, "flags": flags, "seeds": a.seeds, "steps": finals[0]["step"], "images": finals[0]["step"] * per_step}
             measures = {"rank1": [f["rank1"] for f in finals], "recall@10": [f["recall"]["10"] for f in finals]}
             for far in sorted(finals[0]["tar"], key=float):
                 measures[f"tar@{float(far):.0e}"] = [f["tar"][far] for f in finals if f["tar"].get(far) is not None]
@@ -239,6 +246,12 @@ def ratios(table):
     reached = [images / control["images"] for images in best["images_to_control"] if images is not None]
     found["images_default_over_random"] = sum(reached) / len(reached) if len(reached) == len(error) else None
     found["seeds_that_reach_control"] = len(reached)
+    if "third" in rows:
+        gain = [t - c for t, c in zip(rows["third"]["rank1"]["values"], control["rank1"]["values"])]
+        mean, half = interval(gain)
+        found |= {"rank1_third_minus_random": mean, "rank1_third_minus_random_interval95": half,
+                  "images_third_over_random": rows["third"]["images"] / control["images"],
+                  "seeds_whose_third_reaches_control": sum(g >= 0 for g in gain)}
     return found
 
 
@@ -300,6 +313,7 @@ def parse():
 def main():
     arguments = parse()
     built_in = {"random": "--plan random", "subspace": "--plan subspace", DEFAULT: f"--plan {DEFAULT}",
+                "third": f"--plan {DEFAULT} --steps {arguments.steps // 3}",
                 "graph": f"--plan nearest_identities -P {arguments.identities * arguments.samples // 2} -K 2"}
     rows = {name: flags for name, flags in built_in.items() if name == "random" or not arguments.only or name in arguments.only}
     for row in arguments.rows:
