@@ -8,9 +8,11 @@ loss, same augmentation, same P x K, same rate. Every run is evaluated on identi
 gallery, every --eval-every steps. Rows:
 
     random        the control: P x K at random, batch hard (what a sampler of pytorch-metric-learning with its in-batch miner does)
-    look_alikes   doppel's recommended plan
+    default       what doppel-trainer does by itself: the plan look_alikes with batch OHNM (5 nearest negatives)
+    look_alikes   that plan with the control's loss
+    random_ohnm   the control's plan with that loss
     graph         batches of an identity and its nearest ones, K = 2, as many images (the sampler of QAConv-GS)
-    third         the recommended plan with a third of the steps and images: its rate has decayed by then
+    third         the default with a third of the steps and images: its rate has decayed by then
     …             any other plan: --rows "NAME=FLAGS" (flags of doppel-trainer train; --steps is a length of its own), as often
                   as you like
 
@@ -33,7 +35,7 @@ import time
 
 # 97.5 % quantile of Student's t by degrees of freedom.
 T975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-DEFAULT = "look_alikes"
+DEFAULT = "default"
 
 
 def lines(path):
@@ -132,7 +134,8 @@ class Experiment:
         mined = json.loads(known.read_text()) if known.exists() else {}
         if name not in mined:
             began = time.monotonic()
-            self.ctl("recluster", "--model", model, "--subspaces", self.a.subspaces, "--timeout", "7200")
+            # Queued: what an interrupted run left is finished first.
+            self.ctl("recluster", "--queue", "--model", model, "--subspaces", self.a.subspaces, "--timeout", "7200")
             info = json.loads(self.ctl("generation", "0", "-o", "json"))
             mined[name] = {"generation": int(info["generation"]), "seconds": time.monotonic() - began,
                            "embed_seconds": info.get("embed_seconds"), "cluster_seconds": info.get("cluster_seconds")}
@@ -312,8 +315,10 @@ def parse():
 
 def main():
     arguments = parse()
-    built_in = {"random": "--plan random", "subspace": "--plan subspace", DEFAULT: f"--plan {DEFAULT}",
-                "third": f"--plan {DEFAULT} --steps {arguments.steps // 3}",
+    recommended = "--plan look_alikes --loss batch_ohnm --negatives 5"
+    built_in = {"random": "--plan random", DEFAULT: recommended, "third": f"{recommended} --steps {arguments.steps // 3}",
+                "look_alikes": "--plan look_alikes", "random_ohnm": "--plan random --loss batch_ohnm --negatives 5",
+                "subspace": "--plan subspace",
                 "graph": f"--plan nearest_identities -P {arguments.identities * arguments.samples // 2} -K 2"}
     rows = {name: flags for name, flags in built_in.items() if name == "random" or not arguments.only or name in arguments.only}
     for row in arguments.rows:
