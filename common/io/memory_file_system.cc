@@ -71,18 +71,20 @@ InMemoryFileSystem::~InMemoryFileSystem() = default;
 
 std::unique_ptr<FileSystem> MakeInMemoryFileSystem() { return std::make_unique<InMemoryFileSystem>(); }
 
-std::shared_ptr<InMemoryFileSystem::Node> InMemoryFileSystem::Survivor(const Node& node) {
+std::shared_ptr<InMemoryFileSystem::Node> InMemoryFileSystem::Survivor(const Node& node,
+                                                                       Survivors survivors) {
   auto survivor = std::make_shared<Node>();
   survivor->folder = node.folder;
   survivor->data = survivor->durable_data = node.durable_data;
-  for (const auto& [name, child] : node.durable_entries) survivor->entries[name] = Survivor(*child);
+  const Entries& entries = survivors == Survivors::kNames ? node.entries : node.durable_entries;
+  for (const auto& [name, child] : entries) survivor->entries[name] = Survivor(*child, survivors);
   survivor->durable_entries = survivor->entries;
   return survivor;
 }
 
-void InMemoryFileSystem::DropUnsynced() {
+void InMemoryFileSystem::DropUnsynced(Survivors survivors) {
   absl::MutexLock lock(&mutex_);
-  root_ = Survivor(*root_);
+  root_ = Survivor(*root_, survivors);
 }
 
 std::shared_ptr<InMemoryFileSystem::Node> InMemoryFileSystem::Find(absl::string_view path) const {

@@ -22,7 +22,14 @@ class InMemoryFileSystem : public FileSystem {
 
   // What a power cut does: everything that was not synced is gone. Files that are still open are cut off:
   // appending to them changes nothing that can be seen.
-  void DropUnsynced();
+  void DropUnsynced() { DropUnsynced(Survivors::kSynced); }
+  enum class Survivors {
+    kSynced,
+    // Every name is as it was last, but the data of files only as synced: file systems are free to write a
+    // rename before the data of the renamed file.
+    kNames
+  };
+  void DropUnsynced(Survivors survivors);
 
   absl::StatusOr<std::string> ReadFile(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
@@ -49,7 +56,7 @@ class InMemoryFileSystem : public FileSystem {
   absl::StatusOr<std::shared_ptr<Node>> FindFolder(const std::string& path) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::unique_ptr<WritableFile>> Open(const std::string& path, bool truncate);
-  static std::shared_ptr<Node> Survivor(const Node& node);
+  static std::shared_ptr<Node> Survivor(const Node& node, Survivors survivors);
 
   mutable absl::Mutex mutex_;
   std::shared_ptr<Node> root_ ABSL_GUARDED_BY(mutex_);

@@ -59,12 +59,11 @@ absl::Status Damaged(const std::string& path, uint64_t at, absl::string_view wha
       absl::StrCat(path, ": ", what, " at byte ", at, ": restore the file from a copy"));
 }
 
-absl::StatusOr<RecordFileContents> Parse(const std::string& path, absl::string_view data) {
-  RecordFileContents contents;
+absl::Status Parse(const std::string& path, absl::string_view data, RecordFileContents& contents) {
   if (data.size() < kRecordMagic.size()) {
     if (kRecordMagic.substr(0, data.size()) != data) return Damaged(path, 0, "not a record file");
     contents.torn_tail = !data.empty();
-    return contents;
+    return absl::OkStatus();
   }
   if (data.substr(0, kRecordMagic.size()) != kRecordMagic) return Damaged(path, 0, "not a record file");
   contents.valid_bytes = kRecordMagic.size();
@@ -78,18 +77,28 @@ absl::StatusOr<RecordFileContents> Parse(const std::string& path, absl::string_v
       continue;
     }
     const bool torn = found == Found::kIncomplete || EndsInHole(data, at);
-    if (!torn || GoodRecordFollows(data, at)) return Damaged(path, at, "damaged record");
+    if (!torn || GoodRecordFollows(data, at)) {
+      return Damaged(path, at, absl::StrCat("record ", contents.records.size(), ": damaged record"));
+    }
     contents.torn_tail = true;
     break;
   }
-  return contents;
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<RecordFileContents> ReadRecordFile(FileSystem& fs, const std::string& path) {
+absl::StatusOr<IntactRecords> ReadIntactRecords(FileSystem& fs, const std::string& path) {
   ASSIGN_OR_RETURN(const std::string data, fs.ReadFile(path));
-  return Parse(path, data);
+  IntactRecords read;
+  read.damage = Parse(path, data, read.contents);
+  return read;
+}
+
+absl::StatusOr<RecordFileContents> ReadRecordFile(FileSystem& fs, const std::string& path) {
+  ASSIGN_OR_RETURN(IntactRecords read, ReadIntactRecords(fs, path));
+  RETURN_IF_ERROR(read.damage);
+  return std::move(read.contents);
 }
 
 absl::StatusOr<std::unique_ptr<RecordWriter>> RecordWriter::Open(FileSystem& fs, const std::string& path) {
@@ -97,7 +106,8 @@ absl::StatusOr<std::unique_ptr<RecordWriter>> RecordWriter::Open(FileSystem& fs,
   uint64_t keep = 0;
   if (fs.Exists(path)) {
     ASSIGN_OR_RETURN(const std::string data, fs.ReadFile(path));
-    ASSIGN_OR_RETURN(const RecordFileContents contents, Parse(path, data));
+    RecordFileContents contents;
+    RETURN_IF_ERROR(Parse(path, data, contents));
     size = data.size();
     keep = contents.valid_bytes;
   }

@@ -44,4 +44,13 @@ struct RecordFileContents {
 };
 absl::StatusOr<RecordFileContents> ReadRecordFile(FileSystem& fs, const std::string& path);
 
+struct IntactRecords {
+  // What stands before the damage; all of it if there is none.
+  RecordFileContents contents;
+  // OK, or the DATA_LOSS that ReadRecordFile would return.
+  absl::Status damage;
+};
+// For those who can do with less. An error: the file cannot be read at all.
+absl::StatusOr<IntactRecords> ReadIntactRecords(FileSystem& fs, const std::string& path);
+
 }  // namespace doppel

@@ -1,5 +1,6 @@
 #include "miner/cleaning/cleaning_store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,57 +17,66 @@ absl::StatusOr<std::unique_ptr<CleaningStore>> CleaningStore::Open(FileSystem& f
   return store;
 }
 
-absl::Status CleaningStore::Load() {
-  absl::MutexLock lock(&mutex_);
-  if (!fs_.Exists(path_)) return absl::OkStatus();
-  ASSIGN_OR_RETURN(RecordFileContents contents, ReadRecordFile(fs_, path_));
-  if (contents.torn_tail) {
-    DOPPEL_LOG(kWarning, path_, ": cutting off an unfinished record after ", contents.valid_bytes, " bytes");
-  }
-  std::vector<std::string> kept;
-  size_t findings = 0, last_findings = 0;
-  for (size_t i = 0; i < contents.records.size(); ++i) {
+absl::Status CleaningStore::Replay(const std::string& path, const std::vector<std::string>& records,
+                                   CleaningState& state) {
+  for (size_t i = 0; i < records.size(); ++i) {
     v1::CleaningUpdate update;
     absl::Status status = absl::InvalidArgumentError("it cannot be parsed");
-    if (update.ParseFromString(contents.records[i])) status = state_.Apply(update);
+    if (update.ParseFromString(records[i])) status = state.Apply(update);
     if (!status.ok()) {
-      return absl::DataLossError(absl::StrCat(path_, ": record ", i, ": ", status.message()));
+      return absl::DataLossError(absl::StrCat(path, ": record ", i, ": ", status.message()));
     }
-    if (update.has_findings_replaced()) {
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CleaningStore::Load() {
+  absl::MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(MirroredLog::Contents contents, MirroredLog::Read(fs_, path_));
+  for (const std::string& torn : contents.torn) {
+    DOPPEL_LOG(kWarning, torn, ": cutting off an unfinished record after ", contents.records.size(),
+               " good ones");
+  }
+  RETURN_IF_ERROR(Replay(path_, contents.records, state_));
+  if (!contents.damage.empty()) {
+    for (const std::string& damage : contents.damage) {
+      DOPPEL_LOG(kError, damage, ". The other of the two files is intact and mends it");
+    }
+    ASSIGN_OR_RETURN(log_, MirroredLog::Open(fs_, path_, &contents));
+    log_.reset();
+  }
+  return DropOldFindings(std::move(contents.records));
+}
+
+absl::Status CleaningStore::DropOldFindings(std::vector<std::string> records) const {
+  std::vector<std::string> kept;
+  kept.reserve(records.size());
+  size_t findings = 0, last_findings = 0;
+  for (std::string& record : records) {
+    v1::CleaningUpdate update;
+    if (update.ParseFromString(record) && update.has_findings_replaced()) {
       // Only the last ones matter; decisions all stay, as a history.
       if (findings++ > 0) kept[last_findings].clear();
       last_findings = kept.size();
     }
-    kept.push_back(std::move(contents.records[i]));
+    kept.push_back(std::move(record));
   }
-  if (findings > 1) RETURN_IF_ERROR(Rewrite(kept));
-  return absl::OkStatus();
-}
-
-absl::Status CleaningStore::Rewrite(const std::vector<std::string>& records) const {
-  const std::string temporary = path_ + ".tmp";
-  if (fs_.Exists(temporary)) RETURN_IF_ERROR(fs_.Remove(temporary));
-  ASSIGN_OR_RETURN(const std::unique_ptr<RecordWriter> writer, RecordWriter::Open(fs_, temporary));
-  for (const std::string& record : records) {
-    if (!record.empty()) RETURN_IF_ERROR(writer->Append(record));
-  }
-  RETURN_IF_ERROR(writer->Sync());
-  RETURN_IF_ERROR(fs_.Rename(temporary, path_));
-  return fs_.SyncDirectory(DirectoryOf(path_));
+  if (findings <= 1) return absl::OkStatus();
+  kept.erase(std::remove(kept.begin(), kept.end(), std::string()), kept.end());
+  return MirroredLog::Replace(fs_, path_, kept);
 }
 
 absl::Status CleaningStore::Record(const v1::CleaningUpdate& update) {
   // On a copy first: what does not fit is not journalled.
   CleaningState next = state_;
   RETURN_IF_ERROR(next.Apply(update));
-  absl::Status status;
-  if (writer_ == nullptr) {
+  if (log_ == nullptr) {
     RETURN_IF_ERROR(fs_.MakeDirectories(DirectoryOf(path_)));
-    ASSIGN_OR_RETURN(writer_, RecordWriter::Open(fs_, path_));
-    status = fs_.SyncDirectory(DirectoryOf(path_));
+    MirroredLog::Contents contents;
+    ASSIGN_OR_RETURN(log_, MirroredLog::Open(fs_, path_, &contents));
   }
-  if (status.ok()) status = writer_->Append(update.SerializeAsString());
-  if (status.ok()) status = writer_->Sync();
+  absl::Status status = log_->Append(update.SerializeAsString());
+  if (status.ok()) status = log_->Sync();
   if (!status.ok()) {
     return absl::UnavailableError(absl::StrCat(path_, ": cannot be written (", status.message(),
                                                "); mend the disk and start the miner again"));

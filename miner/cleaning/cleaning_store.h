@@ -10,19 +10,20 @@
 #include "absl/synchronization/mutex.h"
 #include "common/base/clock.h"
 #include "common/io/file_system.h"
-#include "common/io/record_file.h"
+#include "common/io/mirrored_log.h"
 #include "doppel/v1/cleaning.pb.h"
 #include "miner/cleaning/cleaning_state.h"
 #include "miner/cleaning/guard_list.h"
 
 namespace doppel {
 
-// The durable CleaningState: CleaningUpdate records in `path` (common/io/record_file.h), each synced before
-// it is applied and acknowledged. An unfinished record at the end (a crash) is cut off. Findings that were
-// replaced are left out when the journal is opened the next time. Thread-safe.
+// The durable CleaningState: CleaningUpdate records in `path`, kept twice (common/io/mirrored_log.h), each
+// synced before it is applied and acknowledged. An unfinished record at the end (a crash) is cut off, damage
+// of one of the two files mended. Findings that were replaced are left out when the journal is opened the
+// next time. Thread-safe.
 class CleaningStore {
  public:
-  // The file is made with the first update. DATA_LOSS: damage other than at its end.
+  // The file is made with the first update. DATA_LOSS: damage of both copies, other than at their ends.
   static absl::StatusOr<std::unique_ptr<CleaningStore>> Open(FileSystem& fs, std::string path,
                                                              const Clock& clock);
 
@@ -37,11 +38,15 @@ class CleaningStore {
   // A copy: what it was at one moment.
   CleaningState State() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Replays records into `state`. DATA_LOSS names `path` and the first record that does not fit.
+  static absl::Status Replay(const std::string& path, const std::vector<std::string>& records,
+                             CleaningState& state);
+
  private:
   CleaningStore(FileSystem& fs, std::string path, const Clock& clock)
       : fs_(fs), path_(std::move(path)), clock_(clock) {}
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status Rewrite(const std::vector<std::string>& records) const;
+  absl::Status DropOldFindings(std::vector<std::string> records) const;
   absl::Status Record(const v1::CleaningUpdate& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   FileSystem& fs_;
@@ -49,7 +54,7 @@ class CleaningStore {
   const Clock& clock_;
   mutable absl::Mutex mutex_;
   CleaningState state_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<RecordWriter> writer_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<MirroredLog> log_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace doppel

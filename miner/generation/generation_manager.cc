@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
@@ -88,6 +89,16 @@ absl::Status GenerationManager::BindCatalog(bool has_history) {
   const std::string& fingerprint = options_.catalog->fingerprint();
   if (options_.fs->Exists(path)) {
     ASSIGN_OR_RETURN(const std::string text, options_.fs->ReadFile(path));
+    bool ours = false;
+    for (const uint64_t number : state_.published()) {
+      const absl::StatusOr<v1::GenerationManifest> manifest = store_->ReadManifest(number);
+      ours = ours || (manifest.ok() && manifest->info().catalog_fingerprint() == fingerprint);
+    }
+    if (ours && text != fingerprint + "\n") {
+      DOPPEL_LOG(kError, path, ": damaged, it says \"", absl::CEscape(text),
+                 "\"; there are generations of this catalog, so it is written anew");
+      return WriteFileAtomically(*options_.fs, path, fingerprint + "\n");
+    }
     const absl::string_view bound = absl::StripAsciiWhitespace(text);
     if (bound == fingerprint) return absl::OkStatus();
     if (has_history) {
@@ -137,6 +148,7 @@ absl::Status GenerationManager::LoadGenerations() {
 }
 
 absl::Status GenerationManager::FinishOperation() {
+  if (state_.half_derived() != 0) RETURN_IF_ERROR(Record({ActivatedFact(state_.half_derived())}));
   const MinerState::OperationRecord* running = state_.Running();
   if (running == nullptr) return absl::OkStatus();
   const v1::OperationStarted started = running->started;

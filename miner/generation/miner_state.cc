@@ -9,6 +9,13 @@
 namespace doppel {
 
 absl::Status MinerState::Apply(const v1::MinerUpdate& update) {
+  RETURN_IF_ERROR(ApplyFact(update));
+  const v1::GenerationPublished& published = update.generation_published();
+  half_derived_ = published.base() != 0 && published.base() == active() ? published.generation() : 0;
+  return absl::OkStatus();
+}
+
+absl::Status MinerState::ApplyFact(const v1::MinerUpdate& update) {
   switch (update.update_case()) {
     case v1::MinerUpdate::kOperationStarted:
       return ApplyStarted(update.operation_started());

@@ -43,6 +43,9 @@ class MinerState {
   uint64_t active() const { return activations_.empty() ? 0 : activations_.back(); }
   // The one that was active before the active one and is still published; 0 if there is none.
   uint64_t previously_active() const;
+  // The last fact published a generation of the active one, and a crash came before the fact that activates
+  // it: its number. Else 0.
+  uint64_t half_derived() const { return half_derived_; }
   // Unset if it was never changed.
   const std::optional<v1::ReclusterPolicySpec>& policy() const { return policy_; }
   // Highest generation number that was ever promised to an operation; numbers are not used twice.
@@ -51,6 +54,7 @@ class MinerState {
   std::string DebugString() const;
 
  private:
+  absl::Status ApplyFact(const v1::MinerUpdate& update);
   absl::Status CheckNew(const v1::OperationStarted& started) const;
   std::vector<OperationRecord>::iterator FindQueued(absl::string_view id);
   absl::Status ApplyStarted(const v1::OperationStarted& started);
@@ -71,6 +75,7 @@ class MinerState {
   std::vector<uint64_t> activations_;
   std::optional<v1::ReclusterPolicySpec> policy_;
   uint64_t last_number_ = 0;
+  uint64_t half_derived_ = 0;
 };
 
 }  // namespace doppel

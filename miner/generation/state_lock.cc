@@ -31,8 +31,14 @@ absl::StatusOr<std::unique_ptr<StateLock>> StateLock::Acquire(const std::string&
     return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
   }
   std::unique_ptr<StateLock> lock(new StateLock(fd));
+  // Held looks at it for a moment, which is no reason to give up.
+  int attempts = 3;
   while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
+    if (errno == EWOULDBLOCK && --attempts > 0) {
+      usleep(10000);
+      continue;
+    }
     if (errno == EWOULDBLOCK) {
       return absl::FailedPreconditionError(
           absl::StrCat(directory, ": in use by ", ReadHolder(fd),
@@ -45,6 +51,15 @@ absl::StatusOr<std::unique_ptr<StateLock>> StateLock::Acquire(const std::string&
     return absl::UnavailableError(absl::StrCat(path, ": cannot be written: ", std::strerror(errno)));
   }
   return lock;
+}
+
+bool StateLock::Held(const std::string& directory) {
+  const int fd = open(absl::StrCat(directory, "/LOCK").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  // Shared, and for this moment only: Acquire asks again.
+  const bool held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(fd);
+  return held;
 }
 
 StateLock::~StateLock() { close(fd_); }

@@ -13,6 +13,8 @@ class StateLock {
  public:
   // The directory must exist. FAILED_PRECONDITION says who holds it.
   static absl::StatusOr<std::unique_ptr<StateLock>> Acquire(const std::string& directory);
+  // Whether a process holds it now. Takes and changes nothing.
+  static bool Held(const std::string& directory);
   ~StateLock();
   StateLock(const StateLock&) = delete;
   StateLock& operator=(const StateLock&) = delete;

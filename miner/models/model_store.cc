@@ -128,14 +128,19 @@ bool ModelStore::IsName(absl::string_view name) {
   return name == kLatest || (name.size() >= kShortestPrefix && name.size() <= kHashDigits && IsHex(name));
 }
 
-uint64_t ModelStore::NextSequence() const {
+uint64_t ModelStore::LastSequence() const {
   uint64_t sequence = 0;
   for (const auto& [hash, model] : models_) sequence = std::max(sequence, model.sequence());
-  return sequence + 1;
+  return sequence;
+}
+
+uint64_t ModelStore::TakeSequence() {
+  taken_sequence_ = std::max(taken_sequence_, LastSequence()) + 1;
+  return taken_sequence_;
 }
 
 v1::StoredModel ModelStore::Marked(v1::StoredModel model) const {
-  model.set_latest(model.sequence() + 1 == NextSequence());
+  model.set_latest(model.sequence() == LastSequence());
   return model;
 }
 
@@ -143,7 +148,7 @@ absl::StatusOr<v1::StoredModel> ModelStore::Find(absl::string_view name) const {
   absl::MutexLock lock(&mutex_);
   if (name == kLatest) {
     for (const auto& [hash, model] : models_) {
-      if (model.sequence() + 1 == NextSequence()) return Marked(model);
+      if (model.sequence() == LastSequence()) return Marked(model);
     }
     return absl::FailedPreconditionError(
         "no model was published yet: train with --publish-every, or run `doppel publish-model DIR`");
@@ -218,7 +223,15 @@ absl::Status ModelStore::Remove(const std::string& hash) {
   absl::MutexLock lock(&mutex_);
   models_.erase(hash);
   damaged_.erase(hash);
-  return options_.fs->RemoveRecursively(Directory(hash));
+  FileSystem& fs = *options_.fs;
+  const std::string directory = Directory(hash);
+  if (!fs.Exists(directory)) return absl::OkStatus();
+  // Out of sight first: a crash must not leave half a model, which would count as a damaged one.
+  const std::string removed = absl::StrCat(directory, options_.suffix, kTemporary);
+  RETURN_IF_ERROR(fs.RemoveRecursively(removed));
+  RETURN_IF_ERROR(fs.Rename(directory, removed));
+  RETURN_IF_ERROR(fs.SyncDirectory(options_.root));
+  return fs.RemoveRecursively(removed);
 }
 
 // ---- receiving
@@ -322,7 +335,7 @@ absl::StatusOr<ModelStore::Result> ModelStore::Place(const v1::ModelDescription&
   manifest.set_published_at(
       absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", options_.clock->Now(), absl::UTCTimeZone()));
   absl::MutexLock lock(&mutex_);
-  manifest.set_sequence(NextSequence());
+  manifest.set_sequence(TakeSequence());
   RETURN_IF_ERROR(WriteManifest(fresh, manifest));
   // A damaged one, or that of another process in a shared root.
   if (fs.Exists(directory) && ReadStored(model.hash()).ok()) {
@@ -352,7 +365,7 @@ absl::StatusOr<v1::StoredModel> ModelStore::MakeLatest(const std::string& hash) 
   manifest.set_model_json_crc32c(Crc32c(json));
   manifest.set_publisher(stored.publisher());
   manifest.set_published_at(stored.published_at());
-  manifest.set_sequence(NextSequence());
+  manifest.set_sequence(TakeSequence());
   RETURN_IF_ERROR(WriteManifest(stored.directory(), manifest));
   stored.set_sequence(manifest.sequence());
   return Marked(stored);

@@ -88,7 +88,9 @@ class ModelStore {
   absl::StatusOr<Result> Place(const v1::ModelDescription& model) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status WriteManifest(const std::string& directory, const v1::ModelManifest& manifest);
   absl::StatusOr<v1::StoredModel> MakeLatest(const std::string& hash) ABSL_LOCKS_EXCLUDED(mutex_);
-  uint64_t NextSequence() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t LastSequence() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Never the same twice: a manifest whose writing failed may lie on the disk all the same.
+  uint64_t TakeSequence() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   v1::StoredModel Marked(v1::StoredModel model) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Prune() ABSL_LOCKS_EXCLUDED(mutex_);
   void EndUpload(const std::string& hash) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -99,6 +101,7 @@ class ModelStore {
   std::map<std::string, v1::StoredModel> models_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status> damaged_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> uploading_ ABSL_GUARDED_BY(mutex_);
+  uint64_t taken_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 // One model on its way in. What was appended stays when it is destroyed before Finish. Not thread-safe; the

@@ -17,6 +17,9 @@
 namespace doppel {
 namespace {
 
+// Of a pass that is being removed.
+constexpr char kRemoved[] = ".removed";
+
 bool AllFinite(const std::string& bytes) {
   for (size_t at = 0; at < bytes.size(); at += sizeof(float)) {
     float value;
@@ -65,11 +68,16 @@ absl::Status RepresentationStore::Load() {
 
 absl::Status RepresentationStore::LoadSegment(uint64_t segment, bool last) {
   const std::string path = SegmentPath(segment);
-  ASSIGN_OR_RETURN(const RecordFileContents contents, ReadRecordFile(fs_, path));
-  if (contents.torn_tail && !last) {
-    return absl::DataLossError(absl::StrCat(path, ": cut off after ", contents.valid_bytes,
-                                            " bytes, and it is not the last file; remove ", directory_,
-                                            " to compute the representations again"));
+  ASSIGN_OR_RETURN(const IntactRecords read, ReadIntactRecords(fs_, path));
+  const RecordFileContents& contents = read.contents;
+  if (!read.damage.ok() || (contents.torn_tail && !last)) {
+    // What is lost is embedded again: nothing here is irreplaceable.
+    DOPPEL_LOG(kError,
+               read.damage.ok() ? absl::StrCat(path, ": cut off, and it is not the last file")
+                                : std::string(read.damage.message()),
+               ". Keeping the ", contents.records.size(), " records before the damage");
+    // Without its header it says nothing; it stays as an empty link in the chain of files.
+    RETURN_IF_ERROR(fs_.Truncate(path, contents.records.empty() ? 0 : contents.valid_bytes));
   }
   segment_size_ = 0;
   absl::MutexLock lock(&mutex_);
@@ -259,10 +267,23 @@ absl::StatusOr<std::unique_ptr<RepresentationStore>> OpenRepresentationPass(
 
 absl::Status RemoveOldPasses(FileSystem& fs, const std::string& root, size_t keep) {
   if (!fs.Exists(root)) return absl::OkStatus();
-  // Sorted by name, so by last use.
   ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(root));
-  for (size_t i = 0; i + keep < names.size(); ++i) {
-    RETURN_IF_ERROR(fs.RemoveRecursively(absl::StrCat(root, "/", names[i])));
+  std::vector<std::string> passes;
+  passes.reserve(names.size());
+  for (const std::string& name : names) {
+    const std::string path = absl::StrCat(root, "/", name);
+    if (absl::EndsWith(name, kRemoved)) {
+      RETURN_IF_ERROR(fs.RemoveRecursively(path));
+    } else {
+      passes.push_back(path);
+    }
+  }
+  // Sorted by name, so by last use. Out of sight first: half a pass must not be taken for one.
+  for (size_t i = 0; i + keep < passes.size(); ++i) {
+    const std::string removed = absl::StrCat(passes[i], kRemoved);
+    RETURN_IF_ERROR(fs.Rename(passes[i], removed));
+    RETURN_IF_ERROR(fs.SyncDirectory(root));
+    RETURN_IF_ERROR(fs.RemoveRecursively(removed));
   }
   return absl::OkStatus();
 }

@@ -27,15 +27,16 @@ struct FrozenRepresentations {
 
 // One durable representation pass: the vectors that embedders committed, in record files of at most
 // `segment_bytes` (docs/formats-miner.md). What Commit acknowledged survives a crash; opening cuts a torn
-// tail off and takes the rest up. Holds the vectors in memory until Freeze. Thread-safe.
+// tail off and takes the rest up. Where a file is damaged, that is logged, what stands before it is kept, and
+// the rest is missing again. Holds the vectors in memory until Freeze. Thread-safe.
 class RepresentationStore {
  public:
   struct Options {
     uint64_t segment_bytes = uint64_t{128} << 20;
   };
 
-  // Opens the pass in `directory`, or begins it. DATA_LOSS names the damaged file; FAILED_PRECONDITION if
-  // another pass lies there.
+  // Opens the pass in `directory`, or begins it. DATA_LOSS: an intact record that is no range of it;
+  // FAILED_PRECONDITION if another pass lies there.
   static absl::StatusOr<std::unique_ptr<RepresentationStore>> Open(FileSystem& fs,
                                                                    const std::string& directory,
                                                                    const v1::RepresentationPass& pass,

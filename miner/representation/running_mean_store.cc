@@ -38,6 +38,10 @@ std::string RunningMeanStore::Directory(uint64_t number) const {
   return absl::StrFormat("%s/%010d", root_, number);
 }
 
+absl::StatusOr<v1::RunningMeanHeader> RunningMeanStore::Check(uint64_t number) const {
+  return Read(Directory(number), nullptr);
+}
+
 absl::StatusOr<std::vector<uint64_t>> RunningMeanStore::Numbers() const {
   std::vector<uint64_t> numbers;
   if (!fs_.Exists(root_)) return numbers;
@@ -61,7 +65,10 @@ absl::Status RunningMeanStore::Save(v1::RunningMeanHeader header, const NextRows
   RETURN_IF_ERROR(fs_.Rename(fresh, Directory(numbers.empty() ? 1 : numbers.back() + 1)));
   RETURN_IF_ERROR(fs_.SyncDirectory(root_));
   for (size_t i = 0; i + kSnapshotsKept - 1 < numbers.size(); ++i) {
-    RETURN_IF_ERROR(fs_.RemoveRecursively(Directory(numbers[i])));
+    // Out of sight first: half a snapshot would count as a damaged one.
+    RETURN_IF_ERROR(fs_.Rename(Directory(numbers[i]), fresh));
+    RETURN_IF_ERROR(fs_.SyncDirectory(root_));
+    RETURN_IF_ERROR(fs_.RemoveRecursively(fresh));
   }
   return absl::OkStatus();
 }

@@ -35,9 +35,13 @@ class RunningMeanStore {
   absl::StatusOr<bool> Load(const std::function<absl::Status(const v1::RunningMeanHeader&)>& on_header,
                             const std::function<void(const v1::RunningMeanRows&)>& on_rows);
 
- private:
-  std::string Directory(uint64_t number) const;
+  // Of the snapshots, rising.
   absl::StatusOr<std::vector<uint64_t>> Numbers() const;
+  std::string Directory(uint64_t number) const;
+  // Reads all of one. DATA_LOSS names the damaged file.
+  absl::StatusOr<v1::RunningMeanHeader> Check(uint64_t number) const;
+
+ private:
   absl::Status Write(const std::string& directory, v1::RunningMeanHeader header, const NextRows& next);
   // Reads all of it; the rows go to `on_rows`, if that is set.
   absl::StatusOr<v1::RunningMeanHeader> Read(

@@ -18,6 +18,7 @@
 #include "services/ctl/mining_commands.h"
 #include "services/ctl/report_command.h"
 #include "services/ctl/representation_commands.h"
+#include "services/ctl/state_commands.h"
 
 namespace doppel {
 namespace {
@@ -96,6 +97,9 @@ class CommandLine {
         [this](const std::string& name, const std::string& description, const std::string& examples,
                RemoteRun run) { return AddRemote(name, description, examples, std::move(run)); });
     AddReport();
+    AddStateCommands([this](const std::string& name, const std::string& description,
+                            const std::string& examples,
+                            Run run) { return Add(name, description, examples, std::move(run)); });
     AddCleanCommands(app_, environment_.default_server, &flags_.output,
                      [this](const std::string& name, Run run) { name_ = name, run_ = std::move(run); });
     AddRepresentationCommands([this](const std::string& name, const std::string& description,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "services/miner_server/cleaning_pass.h"
 #include "services/miner_server/unary_call.h"
@@ -14,20 +15,26 @@ absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> CleaningServiceImpl::Make(s
                                                                                Executor* control,
                                                                                FileSystem& fs,
                                                                                const std::string& path) {
-  std::unique_ptr<CleaningStore> store;
-  if (!path.empty()) {
-    ASSIGN_OR_RETURN(store, CleaningStore::Open(fs, path, Clock::Real()));
+  absl::StatusOr<std::unique_ptr<CleaningStore>> store =
+      absl::FailedPreconditionError("cleaning: this server keeps no state, so there are no findings");
+  if (!path.empty()) store = CleaningStore::Open(fs, path, Clock::Real());
+  if (absl::IsDataLoss(store.status())) {
+    // Generations, with the guard lists that were published, are served all the same.
+    DOPPEL_LOG(kError, store.status().message(), ". Cleaning is refused until it is restored from a backup");
+  } else if (!path.empty()) {
+    RETURN_IF_ERROR(store.status());
   }
   return std::unique_ptr<CleaningServiceImpl>(
       new CleaningServiceImpl(std::move(miner), control, fs, std::move(store)));
 }
 
 CleaningServiceImpl::CleaningServiceImpl(std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs,
-                                         std::unique_ptr<CleaningStore> store)
+                                         absl::StatusOr<std::unique_ptr<CleaningStore>> store)
     : miner_(std::move(miner)),
       control_(control),
       fs_(fs),
-      store_(std::move(store)),
+      store_status_(store.status()),
+      store_(store.ok() ? *std::move(store) : nullptr),
       passes_(MakeThreadPool(1)) {}
 
 CleaningServiceImpl::~CleaningServiceImpl() {
@@ -35,10 +42,7 @@ CleaningServiceImpl::~CleaningServiceImpl() {
   passes_.reset();
 }
 
-absl::Status CleaningServiceImpl::CheckStore() const {
-  if (store_ != nullptr) return absl::OkStatus();
-  return absl::FailedPreconditionError("cleaning: this server keeps no state, so there are no findings");
-}
+absl::Status CleaningServiceImpl::CheckStore() const { return store_status_; }
 
 absl::StatusOr<v1::FindResponse> CleaningServiceImpl::RunFind(const v1::FindRequest& request) {
   RETURN_IF_ERROR(CheckStore());

@@ -44,7 +44,7 @@ class CleaningServiceImpl final : public v1::CleaningService::CallbackService {
 
  private:
   CleaningServiceImpl(std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs,
-                      std::unique_ptr<CleaningStore> store);
+                      absl::StatusOr<std::unique_ptr<CleaningStore>> store);
   absl::StatusOr<v1::FindResponse> RunFind(const v1::FindRequest& request);
   absl::StatusOr<v1::DecideResponse> RunDecide(const v1::DecideRequest& request);
   absl::StatusOr<v1::ApplyResponse> RunApply(const v1::ApplyRequest& request);
@@ -53,6 +53,7 @@ class CleaningServiceImpl final : public v1::CleaningService::CallbackService {
   const std::shared_ptr<Miner> miner_;
   Executor* const control_;
   FileSystem& fs_;
+  const absl::Status store_status_;             // why there is no store
   const std::unique_ptr<CleaningStore> store_;  // null: refused
   std::atomic<bool> stopping_{false};
   std::unique_ptr<Executor> passes_;

@@ -104,6 +104,8 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   options.keep_models = config.keep_models();
   options.live_half_life = config.live_half_life();
   options.live_snapshot_interval = absl::Seconds(config.live_snapshot_seconds());
+  // A wrong border between two identities would be taught, not noticed.
+  RETURN_IF_ERROR(options.catalog->Verify());
   ASSIGN_OR_RETURN(std::unique_ptr<Miner> miner, Miner::Open(std::move(options)));
   return std::shared_ptr<Miner>(std::move(miner));
 }

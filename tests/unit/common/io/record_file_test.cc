@@ -134,7 +134,7 @@ TEST_F(RecordFileTest, DamagedPayloadOfTheLastRecordIsDataLoss) {
   SetBytes(damaged);
   const absl::Status status = ReadRecordFile(fs_, kPath).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/journal: damaged record at byte 21"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/journal: record 1: damaged record at byte 21"));
 }
 
 TEST_F(RecordFileTest, PagesThatWereNeverWrittenAreATornTail) {

@@ -72,14 +72,21 @@ TEST(CleaningStoreTest, ATornTailIsCutOff) {
   }
 }
 
-TEST(CleaningStoreTest, DamageInTheMiddleIsAnError) {
+TEST(CleaningStoreTest, DamageOfOneFileIsMendedAndOfBothAnError) {
   InMemoryFileSystem fs;
-  const auto store = OpenStore(fs);
+  auto store = OpenStore(fs);
   ASSERT_TRUE(store->Decide(Subjects({"pair-1-2"}), v1::Decision::VERDICT_MERGE, "a note").ok());
   ASSERT_TRUE(store->Decide(Subjects({"pair-3-4"}), v1::Decision::VERDICT_MERGE, "a note").ok());
-  std::string bytes = fs.ReadFile(kPath).value();
+  store.reset();
+  const std::string good = fs.ReadFile(kPath).value();
+  std::string bytes = good;
   bytes[20] = static_cast<char>(bytes[20] ^ 1);
   ASSERT_TRUE(fs.Create(kPath).value()->Append(bytes).ok());
+  EXPECT_EQ(OpenStore(fs)->State().next_number(), 3u);
+  EXPECT_EQ(fs.ReadFile(kPath).value(), good);
+  for (const char* path : {"", ".copy"}) {
+    ASSERT_TRUE(fs.Create(std::string(kPath) + path).value()->Append(bytes).ok());
+  }
   EXPECT_EQ(CleaningStore::Open(fs, kPath, Clock::Real()).status().code(), absl::StatusCode::kDataLoss);
 }
 

@@ -522,6 +522,11 @@ TEST_F(GenerationManagerTest, AnUndamagedSetOfFilesIsStillRefusedWhenTheJournalI
   std::string journal = *PosixFileSystem().ReadFile(state_ + "/journal.rec");
   journal[16] = static_cast<char>(journal[16] ^ 1);
   ASSERT_TRUE(WriteFileAtomically(PosixFileSystem(), state_ + "/journal.rec", journal).ok());
+  // One damaged file is mended from the other.
+  EXPECT_EQ(Open()->ActiveGeneration()->number(), 1U);
+  for (const char* name : {"/journal.rec", "/journal.rec.copy"}) {
+    ASSERT_TRUE(WriteFileAtomically(PosixFileSystem(), state_ + name, journal).ok());
+  }
   const absl::Status status = TryOpen().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("journal.rec"));
@@ -532,7 +537,9 @@ TEST_F(GenerationManagerTest, ALostJournalDoesNotOverwriteGenerations) {
     auto manager = Open();
     Run(*manager, Request());
   }
-  ASSERT_TRUE(PosixFileSystem().Remove(state_ + "/journal.rec").ok());
+  for (const char* name : {"/journal.rec", "/journal.rec.copy"}) {
+    ASSERT_TRUE(PosixFileSystem().Remove(state_ + name).ok());
+  }
   auto manager = Open();
   EXPECT_EQ(Run(*manager, Request()).generation(), 2U);
   EXPECT_TRUE(std::filesystem::exists(state_ + "/generations/000001"));

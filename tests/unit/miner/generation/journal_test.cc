@@ -109,19 +109,61 @@ TEST(JournalTest, ContradictingRecordsAreNamedDamage) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("/journal: record 0"));
 }
 
-TEST(JournalTest, AFlippedByteBeforeTheTailIsNamedDamage) {
+void FlipByte(FileSystem& fs, const std::string& path, size_t at) {
+  std::string data = *fs.ReadFile(path);
+  data[at] = static_cast<char>(data[at] ^ 1);
+  ASSERT_TRUE((*fs.Create(path))->Append(data).ok());
+}
+
+TEST(JournalTest, AFlippedBitAnywhereInOneOfTheFilesLosesNothing) {
+  MinerState whole;
+  for (const v1::MinerUpdate& update : History()) ASSERT_TRUE(whole.Apply(update).ok());
   InMemoryFileSystem fs;
   {
     MinerState state;
     ASSERT_TRUE((*Journal::Open(fs, "/journal", state))->Append(History()).ok());
   }
-  std::string data = *fs.ReadFile("/journal");
-  data[20] = static_cast<char>(data[20] ^ 1);
-  ASSERT_TRUE((*fs.Create("/journal"))->Append(data).ok());
+  const size_t size = *fs.Size("/journal");
+  for (const char* path : {"/journal", "/journal.copy"}) {
+    for (size_t at = 0; at < size; ++at) {
+      FlipByte(fs, path, at);
+      MinerState state;
+      const auto journal = Journal::Open(fs, "/journal", state);
+      ASSERT_TRUE(journal.ok()) << path << " " << at << journal.status();
+      ASSERT_EQ(state.DebugString(), whole.DebugString()) << path << " " << at;
+      ASSERT_EQ(*fs.ReadFile("/journal"), *fs.ReadFile("/journal.copy"));
+    }
+  }
+}
+
+TEST(JournalTest, DamageOfBothFilesIsNamed) {
+  InMemoryFileSystem fs;
+  {
+    MinerState state;
+    ASSERT_TRUE((*Journal::Open(fs, "/journal", state))->Append(History()).ok());
+  }
+  FlipByte(fs, "/journal", 20);
+  FlipByte(fs, "/journal.copy", 50);
   MinerState state;
   const absl::Status status = Journal::Open(fs, "/journal", state).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/journal"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/journal: record 0"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/journal.copy: record"));
+}
+
+TEST(JournalTest, ALostFileIsMadeAgainFromTheOther) {
+  for (const char* path : {"/journal", "/journal.copy"}) {
+    InMemoryFileSystem fs;
+    {
+      MinerState state;
+      ASSERT_TRUE((*Journal::Open(fs, "/journal", state))->Append(History()).ok());
+    }
+    ASSERT_TRUE(fs.Remove(path).ok());
+    MinerState state;
+    ASSERT_TRUE(Journal::Open(fs, "/journal", state).ok()) << path;
+    EXPECT_EQ(state.active(), 3U);
+    EXPECT_EQ(*fs.ReadFile("/journal"), *fs.ReadFile("/journal.copy"));
+  }
 }
 
 }  // namespace
