@@ -291,7 +291,8 @@ class Soak:
         slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / max(spread, 1e-9)
         return {"minutes": (points[-1][0] - points[0][0]), "samples": count, "slope_mib_per_minute": slope,
                 "first_mib": points[0][1], "last_mib": points[-1][1], "largest_mib": max(y for _, y in points),
-                "largest_resident_mib": max(resident for _, _, resident in life)}
+                "largest_resident_mib": max(resident for _, _, resident in life),
+                "mib_by_second": [[round(at), round(anonymous, 1)] for at, anonymous, _ in life[::5]]}
 
 
 def make_data(folder):
