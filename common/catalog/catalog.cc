@@ -272,7 +272,9 @@ class MappedCatalog : public Catalog {
 absl::Status CheckShape(const std::string& directory, const v1::CatalogManifest& manifest,
                         const Table& identities, const Table& samples, const Table& names,
                         const Table& keys) {
-  if (identities.records != manifest.identities() + 1 || samples.records != manifest.samples() + 1) {
+  // The last row holds the totals, so there is one in any case.
+  if (identities.records == 0 || identities.records - 1 != manifest.identities() || samples.records == 0 ||
+      samples.records - 1 != manifest.samples()) {
     return Damaged(directory, "the tables do not have as many records as the manifest says");
   }
   IdentityRow last_identity;

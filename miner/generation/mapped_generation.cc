@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <utility>
 #include <vector>
@@ -44,7 +45,9 @@ absl::StatusOr<absl::Span<const T>> Array(const Files& files, const std::string&
   const auto it = files.find(name);
   if (it == files.end()) return absl::DataLossError(absl::StrCat(path, ": the manifest does not list it"));
   absl::string_view data = it->second->data();
-  if (!absl::StartsWith(data, header) || data.size() - header.size() != count * sizeof(T)) {
+  // Divided, not multiplied: a count may be any number.
+  if (!absl::StartsWith(data, header) || (data.size() - header.size()) % sizeof(T) != 0 ||
+      (data.size() - header.size()) / sizeof(T) != count) {
     return absl::DataLossError(
         absl::StrCat(path, ": its size or header does not fit the manifest's numbers"));
   }
@@ -132,6 +135,7 @@ class MappedGeneration : public Generation {
     std::vector<GuardList::Pair> pairs;
     std::vector<uint64_t> samples;
     if (const uint64_t count = info_.guarded_pairs(); count > 0) {
+      if (count > std::numeric_limits<uint64_t>::max() / 2) return Contradiction(directory, kGuardPairsFile);
       ASSIGN_OR_RETURN(const absl::Span<const uint32_t> numbers,
                        Array<uint32_t>(files_, directory, kGuardPairsFile, "", 2 * count));
       pairs.reserve(count);

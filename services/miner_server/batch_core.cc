@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint32_t kMaxImageSide = 8192;
 constexpr size_t kCachedPlans = 8;
+// So that no stream can reach the end of 64 bits and begin again at 0.
+constexpr uint64_t kLastCursor = uint64_t{1} << 62;
 // Once reading has waited for a disk, what comes next is read ahead for so long, and so far.
 constexpr absl::Duration kColdFor = absl::Seconds(2);
 constexpr uint64_t kReadAheadBatches = 4;
@@ -63,6 +65,10 @@ absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   if (sharing.mode() == v1::WorkSharing::MODE_STATIC && sharing.shard() >= sharing.shards()) {
     return Invalid("sharing.shard",
                    absl::StrCat(sharing.shard(), " is not below sharing.shards = ", sharing.shards()));
+  }
+  if (std::max(spec.cursor(), sharing.end_cursor()) > kLastCursor) {
+    return Invalid(spec.cursor() > kLastCursor ? "cursor" : "sharing.end_cursor",
+                   absl::StrCat("is beyond ", kLastCursor, ": no training is that long, was it negative?"));
   }
   if (!v1::WorkSharing::Mode_IsValid(sharing.mode())) {
     return Invalid("sharing.mode", absl::StrCat("is ", static_cast<int>(sharing.mode()),

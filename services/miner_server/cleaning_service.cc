@@ -1,5 +1,7 @@
 #include "services/miner_server/cleaning_service.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -8,13 +10,28 @@
 #include "common/base/status_macros.h"
 #include "services/miner_server/cleaning_pass.h"
 #include "services/miner_server/unary_call.h"
+#include "services/security/path_roots.h"
 
 namespace doppel {
+namespace {
 
-absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> CleaningServiceImpl::Make(std::shared_ptr<Miner> miner,
-                                                                               Executor* control,
-                                                                               FileSystem& fs,
-                                                                               const std::string& path) {
+// Within the roots, and no device or pipe that has no end.
+absl::Status ConfineFile(const std::vector<std::string>& roots, const char* field, std::string* path) {
+  if (path->empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(*path, ConfinePath(*path, roots, field, "embedding_roots"));
+  std::error_code ignored;
+  const std::filesystem::file_status file = std::filesystem::status(*path, ignored);
+  if (std::filesystem::exists(file) && !std::filesystem::is_regular_file(file)) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": ", *path, " is not a file"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> CleaningServiceImpl::Make(
+    std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs, const std::string& path,
+    std::vector<std::string> embedding_roots) {
   absl::StatusOr<std::unique_ptr<CleaningStore>> store =
       absl::FailedPreconditionError("cleaning: this server keeps no state, so there are no findings");
   if (!path.empty()) store = CleaningStore::Open(fs, path, Clock::Real());
@@ -25,16 +42,18 @@ absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> CleaningServiceImpl::Make(s
     RETURN_IF_ERROR(store.status());
   }
   return std::unique_ptr<CleaningServiceImpl>(
-      new CleaningServiceImpl(std::move(miner), control, fs, std::move(store)));
+      new CleaningServiceImpl(std::move(miner), control, fs, std::move(store), std::move(embedding_roots)));
 }
 
 CleaningServiceImpl::CleaningServiceImpl(std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs,
-                                         absl::StatusOr<std::unique_ptr<CleaningStore>> store)
+                                         absl::StatusOr<std::unique_ptr<CleaningStore>> store,
+                                         std::vector<std::string> embedding_roots)
     : miner_(std::move(miner)),
       control_(control),
       fs_(fs),
       store_status_(store.status()),
       store_(store.ok() ? *std::move(store) : nullptr),
+      embedding_roots_(std::move(embedding_roots)),
       passes_(MakeThreadPool(1)) {}
 
 CleaningServiceImpl::~CleaningServiceImpl() {
@@ -54,7 +73,10 @@ absl::StatusOr<v1::FindResponse> CleaningServiceImpl::RunFind(const v1::FindRequ
                      miner_->GetGeneration(request.generation()));
     ASSIGN_OR_RETURN(findings, FindFromGeneration(*generation, request, keep_going));
   } else {
-    ASSIGN_OR_RETURN(findings, FindFromEmbeddings(fs_, *miner_->catalog(), request, keep_going));
+    v1::FindRequest confined = request;
+    RETURN_IF_ERROR(ConfineFile(embedding_roots_, "embeddings_path", confined.mutable_embeddings_path()));
+    RETURN_IF_ERROR(ConfineFile(embedding_roots_, "labels_path", confined.mutable_labels_path()));
+    ASSIGN_OR_RETURN(findings, FindFromEmbeddings(fs_, *miner_->catalog(), confined, keep_going));
   }
   v1::FindResponse response;
   *response.mutable_summaries() = findings.summaries();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/executor.h"
@@ -19,10 +20,11 @@ namespace doppel {
 class CleaningServiceImpl final : public v1::CleaningService::CallbackService {
  public:
   // `miner` and `control` (for everything that is quick) are not owned. `path`: of the journal; empty: there
-  // is none, and every call is refused. DATA_LOSS: the journal is damaged.
-  static absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> Make(std::shared_ptr<Miner> miner,
-                                                                   Executor* control, FileSystem& fs,
-                                                                   const std::string& path);
+  // is none, and every call is refused. `embedding_roots`: see MinerServerOptions. DATA_LOSS: the journal is
+  // damaged.
+  static absl::StatusOr<std::unique_ptr<CleaningServiceImpl>> Make(
+      std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs, const std::string& path,
+      std::vector<std::string> embedding_roots = {});
   // Cancels a pass that runs, and waits for it.
   ~CleaningServiceImpl() override;
 
@@ -44,7 +46,8 @@ class CleaningServiceImpl final : public v1::CleaningService::CallbackService {
 
  private:
   CleaningServiceImpl(std::shared_ptr<Miner> miner, Executor* control, FileSystem& fs,
-                      absl::StatusOr<std::unique_ptr<CleaningStore>> store);
+                      absl::StatusOr<std::unique_ptr<CleaningStore>> store,
+                      std::vector<std::string> embedding_roots);
   absl::StatusOr<v1::FindResponse> RunFind(const v1::FindRequest& request);
   absl::StatusOr<v1::DecideResponse> RunDecide(const v1::DecideRequest& request);
   absl::StatusOr<v1::ApplyResponse> RunApply(const v1::ApplyRequest& request);
@@ -55,6 +58,7 @@ class CleaningServiceImpl final : public v1::CleaningService::CallbackService {
   FileSystem& fs_;
   const absl::Status store_status_;             // why there is no store
   const std::unique_ptr<CleaningStore> store_;  // null: refused
+  const std::vector<std::string> embedding_roots_;
   std::atomic<bool> stopping_{false};
   std::unique_ptr<Executor> passes_;
 };

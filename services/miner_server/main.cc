@@ -126,6 +126,7 @@ ServerLimits Limits(const v1::MinerConfig& config) {
   limits.keepalive_seconds = config.keepalive_seconds();
   limits.keepalive_timeout_seconds = config.keepalive_timeout_seconds();
   limits.min_ping_interval_seconds = config.min_ping_interval_seconds();
+  limits.handshake_timeout_seconds = config.handshake_timeout_seconds();
   limits.control_rpcs_per_second = config.control_rpcs_per_second();
   limits.control_rpc_burst = config.control_rpc_burst();
   return limits;
@@ -154,6 +155,8 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.audit.files = config.audit_log_files();
   options.open_metrics = config.open_metrics();
   options.model_roots.assign(config.model_roots().begin(), config.model_roots().end());
+  const auto& embeddings = config.embedding_roots().empty() ? config.model_roots() : config.embedding_roots();
+  options.embedding_roots.assign(embeddings.begin(), embeddings.end());
   options.cleaning = config.state() + "/cleaning.rec";
   return options;
 }

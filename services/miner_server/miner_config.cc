@@ -39,6 +39,7 @@ void SetDefaultLimits(v1::MinerConfig* config) {
   config->set_keepalive_seconds(limits.keepalive_seconds);
   config->set_keepalive_timeout_seconds(limits.keepalive_timeout_seconds);
   config->set_min_ping_interval_seconds(limits.min_ping_interval_seconds);
+  config->set_handshake_timeout_seconds(limits.handshake_timeout_seconds);
   config->set_control_rpcs_per_second(limits.control_rpcs_per_second);
   config->set_control_rpc_burst(limits.control_rpc_burst);
   const AuditLogOptions audit;
@@ -72,6 +73,11 @@ absl::Status CheckSecurity(const v1::MinerConfig& config) {
   for (const std::string& root : config.model_roots()) {
     if (root.empty() || root.front() != '/') {
       return InvalidSetting("model_roots", absl::StrCat("\"", root, "\" is not an absolute path"));
+    }
+  }
+  for (const std::string& root : config.embedding_roots()) {
+    if (root.empty() || root.front() != '/') {
+      return InvalidSetting("embedding_roots", absl::StrCat("\"", root, "\" is not an absolute path"));
     }
   }
   return absl::OkStatus();
@@ -154,6 +160,7 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"keepalive_seconds", config.keepalive_seconds(), 1, 2e6},
         Range{"keepalive_timeout_seconds", config.keepalive_timeout_seconds(), 1, 2e6},
         Range{"min_ping_interval_seconds", config.min_ping_interval_seconds(), 0, 2e6},
+        Range{"handshake_timeout_seconds", config.handshake_timeout_seconds(), 1, 3600},
         Range{"control_rpcs_per_second", config.control_rpcs_per_second(), 0, 1e6},
         Range{"control_rpc_burst", double(config.control_rpc_burst()), 1, 1e6},
         Range{"http_port", double(config.http_port()), -1, 65535},
@@ -210,6 +217,8 @@ std::string MinerConfigHelp(const std::string& field) {
       {"tls_reload_seconds", "seconds between looks at the certificates"},
       {"open_metrics", "with TLS: /metrics to any address, not to loopback alone"},
       {"model_roots", "directories that models must lie in, separated by commas; empty: anywhere"},
+      {"embedding_roots",
+       "directories of the embeddings that `doppel clean find` may name; empty: as model_roots"},
       {"max_request_bytes", "largest message from a client"},
       {"max_streams", "open streams in total; 0: any number"},
       {"max_streams_per_client", "open streams of one caller; 0: any number"},
@@ -224,6 +233,7 @@ std::string MinerConfigHelp(const std::string& field) {
       {"keepalive_seconds", "silence after which a client is pinged"},
       {"keepalive_timeout_seconds", "time that it has to answer"},
       {"min_ping_interval_seconds", "a client that pings more often is cut off"},
+      {"handshake_timeout_seconds", "a connection that has not said what it wants by then is closed"},
       {"control_rpcs_per_second", "control RPCs of one caller, in the long run; 0: any number"},
       {"control_rpc_burst", "control RPCs of one caller at once"},
       {"keep_models", "published models that are kept, newest first; 0: all"},

@@ -114,7 +114,7 @@ class MinerServerImpl final : public MinerServer {
   absl::Status Listen() {
     ASSIGN_OR_RETURN(const std::string host, HostOf(options_.listen));
     ASSIGN_OR_RETURN(cleaning_, CleaningServiceImpl::Make(miner_, control_executor_.get(), PosixFileSystem(),
-                                                          options_.cleaning));
+                                                          options_.cleaning, options_.embedding_roots));
     EnableHealthAndReflection();
     grpc::ServerBuilder builder;
     ASSIGN_OR_RETURN(security_, ServerSecurity::Open(options_));

@@ -44,8 +44,9 @@ struct MinerServerOptions {
   AuditLogOptions audit;  // path empty: none
   // Of a socket for embedders of this machine, in a directory that is closed to others. Empty: none.
   std::string local_socket;
-  bool open_metrics = false;             // TLS: /metrics for others than loopback, too
-  std::vector<std::string> model_roots;  // where models may lie that a request names; empty: anywhere
+  bool open_metrics = false;                 // TLS: /metrics for others than loopback, too
+  std::vector<std::string> model_roots;      // where models may lie that a request names; empty: anywhere
+  std::vector<std::string> embedding_roots;  // the same of embeddings and labels
 };
 
 // BatchService, MiningService, EmbeddingService, health and reflection on one port, around one miner. Its

@@ -22,6 +22,7 @@ struct ServerLimits {
   double keepalive_seconds = 60;
   double keepalive_timeout_seconds = 20;
   double min_ping_interval_seconds = 10;  // a client that pings more often is cut off
+  double handshake_timeout_seconds = 30;  // of TLS and HTTP/2; a connection that says nothing is closed then
   double control_rpcs_per_second = 500;   // per principal
   uint32_t control_rpc_burst = 1000;
 };

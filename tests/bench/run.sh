@@ -18,6 +18,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
             DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
   flood     1 000 concurrent streams, 50 of them malicious: the rate that the others keep         (--catalog DIR)
+  soak      a miner under clients that train, are killed and come back, while it is killed and clusters again: lost and duplicated
+            batches, slope of its memory                                           (--minutes N --trainers N; makes its own data)
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
   cleaning  duplicates and wrong labels found on Glyphs against what is known     (--demo DIR [--model DIR], or --embeddings,
             --labels, --catalog, --known); writes the precision-recall curves as cleaning.html, too

@@ -8,6 +8,7 @@ import ssl
 import grpc
 import harness
 from doppel.v1 import cleaning_pb2 as cleaning
+from doppel.v1 import cleaning_pb2_grpc
 from doppel.v1 import embedding_pb2 as embedding
 from doppel.v1 import models_pb2 as models
 from doppel.v1 import reports_pb2 as reports
@@ -226,6 +227,29 @@ class SecurityTest(DoppelTest):
                 miner.mining.Recluster(mining.ReclusterRequest(model_path=path), timeout=20)
             self.assertEqual(grpc.StatusCode.PERMISSION_DENIED, caught.exception.code())
             self.assertIn("model_roots", caught.exception.details())
+
+    def test_embeddings_outside_of_the_roots_are_refused(self):
+        inside = self.folder / "embeddings"
+        inside.mkdir()
+        (inside / "out.npy").symlink_to("/etc/passwd")
+        os.mkfifo(inside / "endless.npy")
+        (inside / "none.npy").write_bytes(b"no array")
+        for flag in ("--embedding-roots", "--model-roots"):  # where nothing is said of embeddings, models' roots hold
+            miner = self.start_miner("--embedders", "0", flag, inside, name=f"state{flag}")
+            stub = cleaning_pb2_grpc.CleaningServiceStub(miner.channel)
+
+            def find(embeddings, labels=inside / "none.npy"):
+                stub.Find(cleaning.FindRequest(embeddings_path=str(embeddings), labels_path=str(labels)), timeout=20)
+
+            for path in ("/etc/passwd", f"{inside}/../state/x.npy", "relative.npy", inside / "out.npy", "/dev/zero"):
+                for names in ((path,), (inside / "none.npy", path)):
+                    self.assert_rpc_fails(grpc.StatusCode.PERMISSION_DENIED, ["embedding_roots"], lambda: find(*names))
+            self.assert_rpc_fails(grpc.StatusCode.INVALID_ARGUMENT, ["is not a file"], lambda: find(inside / "endless.npy"))
+            # What lies there is read: this one is no array.
+            with self.assertRaises(grpc.RpcError) as caught:
+                find(inside / "none.npy")
+            self.assertNotEqual(grpc.StatusCode.PERMISSION_DENIED, caught.exception.code())
+            self.assertIn("none.npy", caught.exception.details())
 
     def test_limits_are_named_when_they_are_exceeded(self):
         miner = self.start_miner("--embedders", "0", "--max-streams-per-client", "2", "--max-wait-seconds", "5",

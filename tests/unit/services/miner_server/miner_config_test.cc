@@ -76,6 +76,7 @@ TEST(MinerConfigTest, ErrorsNameTheKey) {
          c.set_insecure_listen_anywhere(true);
        }},
       {"model_roots", [](v1::MinerConfig& c) { c.add_model_roots("models"); }},
+      {"embedding_roots", [](v1::MinerConfig& c) { c.add_embedding_roots("embeddings"); }},
   };
   for (const auto& [key, change] : cases) {
     v1::MinerConfig config = Complete();
