@@ -65,7 +65,7 @@ class ClosestPair {
       // Rows of the last group that are not there are zeros of the packing.
       const uint32_t* const group = Panel(begin / kSimilarityWidth) + begin % kSimilarityWidth;
       for (size_t panel = begin / kSimilarityWidth; panel < panels_; ++panel) {
-        kernel_(group, Panel(panel), pairs_of_dimensions_, scores.data());
+        if (!kernel_(group, Panel(panel), pairs_of_dimensions_, most_, scores.data())) continue;
         for (size_t r = 0; r < kSimilarityRows; ++r) {
           Look(begin + r, panel * kSimilarityWidth, &scores[r * kSimilarityWidth]);
         }
@@ -96,7 +96,7 @@ class ClosestPair {
   const size_t pairs_of_dimensions_;
   const size_t panels_;
   std::vector<uint32_t> packed_;  // [panels][pairs of dimensions][width], a dimension in each half
-  int64_t most_ = std::numeric_limits<int64_t>::min();
+  int32_t most_ = std::numeric_limits<int32_t>::min();
   Pair best_;
 };
 

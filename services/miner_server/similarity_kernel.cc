@@ -12,9 +12,11 @@ namespace {
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx2"))) void ScoreAvx2(const uint32_t* group, const uint32_t* panel,
-                                               size_t dimensions, int32_t* scores) {
+__attribute__((target("avx2"))) bool ScoreAvx2(const uint32_t* group, const uint32_t* panel,
+                                               size_t dimensions, int32_t bound, int32_t* scores) {
   constexpr size_t kLanes = 8, kRows = 4, kVectors = 2;  // 8 sums at once
+  const __m256i least = _mm256_set1_epi32(bound);
+  bool reached = false;
   for (size_t row = 0; row < kSimilarityRows; row += kRows) {
     for (size_t column = 0; column < kSimilarityWidth; column += kVectors * kLanes) {
       __m256i sums[kRows][kVectors] = {};
@@ -35,17 +37,23 @@ __attribute__((target("avx2"))) void ScoreAvx2(const uint32_t* group, const uint
         for (size_t v = 0; v < kVectors; ++v) {
           int32_t* const out = scores + (row + r) * kSimilarityWidth + column + v * kLanes;
           _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums[r][v]);
+          reached |= _mm256_movemask_epi8(_mm256_cmpgt_epi32(least, sums[r][v])) != -1;
         }
       }
     }
   }
+  return reached;
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) void ScoreAvx512(const uint32_t* group,
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) bool ScoreAvx512(const uint32_t* group,
                                                                         const uint32_t* panel,
-                                                                        size_t dimensions, int32_t* scores) {
+                                                                        size_t dimensions, int32_t bound,
+                                                                        int32_t* scores) {
   constexpr size_t kLanes = 16, kVectors = kSimilarityWidth / kLanes;  // 16 sums at once
-  __m512i sums[kSimilarityRows][kVectors] = {};
+  __m512i sums[kSimilarityRows][kVectors];
+  for (auto& row : sums) {
+    for (__m512i& sum : row) sum = _mm512_setzero_si512();
+  }
   for (size_t d = 0; d < dimensions; ++d) {
     __m512i y[kVectors];
     for (size_t v = 0; v < kVectors; ++v)
@@ -55,11 +63,15 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) void ScoreAvx512(const ui
       for (size_t v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpwssd_epi32(sums[r][v], x, y[v]);
     }
   }
+  const __m512i least = _mm512_set1_epi32(bound);
+  bool reached = false;
   for (size_t r = 0; r < kSimilarityRows; ++r) {
     for (size_t v = 0; v < kVectors; ++v) {
+      reached |= _mm512_cmpge_epi32_mask(sums[r][v], least) != 0;
       _mm512_storeu_si512(scores + r * kSimilarityWidth + v * kLanes, sums[r][v]);
     }
   }
+  return reached;
 }
 
 #endif
@@ -81,8 +93,8 @@ void AddRow(const float* row, size_t dimensions, float* sum, float* squares) {
   }
 }
 
-void PortableSimilarityKernel(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
-                              int32_t* scores) {
+bool PortableSimilarityKernel(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
+                              int32_t bound, int32_t* scores) {
   const auto low = [](uint32_t pair) { return static_cast<int16_t>(pair & 0xFFFF); };
   const auto high = [](uint32_t pair) { return static_cast<int16_t>(pair >> 16); };
   std::memset(scores, 0, kSimilarityRows * kSimilarityWidth * sizeof(*scores));
@@ -99,6 +111,8 @@ void PortableSimilarityKernel(const uint32_t* group, const uint32_t* panel, size
       }
     }
   }
+  return std::any_of(scores, scores + kSimilarityRows * kSimilarityWidth,
+                     [bound](int32_t score) { return score >= bound; });
 }
 
 SimilarityKernel SimilarityKernelOfThisProcessor() {

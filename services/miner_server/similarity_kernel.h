@@ -24,15 +24,15 @@ constexpr size_t kSimilarityWidth = 32;
 
 // Vectors are columns of panels [pairs of dimensions][kSimilarityWidth]: two int16 in each place. `group` is
 // the first of kSimilarityRows neighbouring columns of one, `panel` all of another. Writes
-// scores[kSimilarityRows][kSimilarityWidth].
-using SimilarityKernel = void (*)(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
-                                  int32_t* scores);
+// scores[kSimilarityRows][kSimilarityWidth] and says whether any of them is at least `bound`.
+using SimilarityKernel = bool (*)(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
+                                  int32_t bound, int32_t* scores);
 
 // The fastest that this processor has.
 SimilarityKernel SimilarityKernelOfThisProcessor();
 
 // The one that every processor has, for comparison.
-void PortableSimilarityKernel(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
-                              int32_t* scores);
+bool PortableSimilarityKernel(const uint32_t* group, const uint32_t* panel, size_t pairs_of_dimensions,
+                              int32_t bound, int32_t* scores);
 
 }  // namespace doppel

@@ -589,10 +589,14 @@ TEST(SimilarityTest, IsTheMaximumOfManyAsWell) {
 TEST(SimilarityTest, EveryProcessorScoresAlike) {
   constexpr size_t kPairs = 5;
   std::vector<uint32_t> panel(kPairs * kSimilarityWidth);
-  for (size_t i = 0; i < panel.size(); ++i) panel[i] = static_cast<uint32_t>(i * 2654435761U) & 0x7FFF7FFF;
+  for (size_t i = 0; i < panel.size(); ++i) panel[i] = static_cast<uint32_t>(i * 2654435761U) & 0x1FFF1FFF;
   std::vector<int32_t> expected(kSimilarityRows * kSimilarityWidth), found(expected.size());
-  PortableSimilarityKernel(&panel[8], panel.data(), kPairs, expected.data());
-  SimilarityKernelOfThisProcessor()(&panel[8], panel.data(), kPairs, found.data());
+  PortableSimilarityKernel(&panel[8], panel.data(), kPairs, 0, expected.data());
+  const int32_t most = *std::max_element(expected.begin(), expected.end());
+  for (const SimilarityKernel kernel : {PortableSimilarityKernel, SimilarityKernelOfThisProcessor()}) {
+    EXPECT_TRUE(kernel(&panel[8], panel.data(), kPairs, most, found.data()));
+    EXPECT_FALSE(kernel(&panel[8], panel.data(), kPairs, most + 1, found.data()));
+  }
   EXPECT_EQ(found, expected);
 }
 
