@@ -8,6 +8,7 @@
 #include <string>
 
 #include "services/miner_server/similarity.h"
+#include "services/miner_server/similarity_kernel.h"
 #include "services/miner_server/stream_messages.h"
 #include "services/miner_server/wire_message.h"
 #include "tests/support/catalog_fixture.h"
@@ -558,6 +559,53 @@ TEST(SimilarityTest, IsTheMeanAndMaximumOverAllPairs) {
   const SimilarityStatistics statistics = BatchSimilarity(&generation, identities);
   EXPECT_NEAR(statistics.mean, (dot(1, 4) + dot(1, 7) + dot(4, 7)) / 3, 1e-6);
   EXPECT_NEAR(statistics.max, std::max({dot(1, 4), dot(1, 7), dot(4, 7)}), 1e-6);
+}
+
+TEST(SimilarityTest, IsTheMaximumOfManyAsWell) {
+  for (const size_t identities : {8, 31, 32, 33, 70, 129}) {
+    for (const int dimension : {1, 2, 7, 128}) {
+      const FakeGeneration generation(1, 0, std::vector<uint32_t>(200, 0), 1, dimension);
+      std::vector<uint64_t> batch(identities);
+      for (size_t i = 0; i < identities; ++i) batch[i] = (i * 77) % 200;
+      double sum = 0, max = -1;
+      for (size_t i = 0; i < identities; ++i) {
+        for (size_t j = i + 1; j < identities; ++j) {
+          double dot = 0;
+          for (int d = 0; d < dimension; ++d) {
+            dot += double{generation.Representation(batch[i])[d]} * generation.Representation(batch[j])[d];
+          }
+          sum += dot;
+          max = std::max(max, dot);
+        }
+      }
+      const SimilarityStatistics statistics = BatchSimilarity(&generation, batch);
+      const double pairs = 0.5 * static_cast<double>(identities * (identities - 1));
+      EXPECT_NEAR(statistics.mean, sum / pairs, 1e-5) << identities << " x " << dimension;
+      EXPECT_NEAR(statistics.max, max, 1e-4) << identities << " x " << dimension;
+    }
+  }
+}
+
+TEST(SimilarityTest, EveryProcessorScoresAlike) {
+  constexpr size_t kPairs = 5;
+  std::vector<uint32_t> panel(kPairs * kSimilarityWidth);
+  for (size_t i = 0; i < panel.size(); ++i) panel[i] = static_cast<uint32_t>(i * 2654435761U) & 0x1FFF1FFF;
+  std::vector<int32_t> expected(kSimilarityRows * kSimilarityWidth), found(expected.size());
+  PortableSimilarityKernel(&panel[8], panel.data(), kPairs, 0, expected.data());
+  const int32_t most = *std::max_element(expected.begin(), expected.end());
+  for (const SimilarityKernel kernel : {PortableSimilarityKernel, SimilarityKernelOfThisProcessor()}) {
+    EXPECT_TRUE(kernel(&panel[8], panel.data(), kPairs, most, found.data()));
+    EXPECT_FALSE(kernel(&panel[8], panel.data(), kPairs, most + 1, found.data()));
+  }
+  EXPECT_EQ(found, expected);
+}
+
+TEST(SimilarityTest, FixedPointIsRoundedAndLimited) {
+  const std::vector<float> row = {
+      0.0F, 1.0F, -1.0F, 1.6F / kSimilarityFixedPoint, -1.6F / kSimilarityFixedPoint, 99.0F, -99.0F};
+  std::vector<int16_t> fixed(row.size());
+  ToFixedPoint(row.data(), row.size(), fixed.data());
+  EXPECT_EQ(fixed, (std::vector<int16_t>{0, 16384, -16384, 2, -2, 32767, -32767}));
 }
 
 TEST(SimilarityTest, LeavesOutWhatTheGenerationDoesNotCover) {
