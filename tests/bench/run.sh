@@ -21,6 +21,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   loss      every metric loss: time and peak memory of forward + backward against tensor operations
   cleaning  duplicates and wrong labels found on Glyphs against what is known     (--demo DIR [--model DIR], or --embeddings,
             --labels, --catalog, --known); writes the precision-recall curves as cleaning.html, too
+  recluster  a trainer's throughput and stall time before, during and after three re-clusterings  (--catalog DIR --model DIR)
+  live      live against full representations over a training run, and the cost of reporting     (--catalog DIR --model DIR)
   efficacy  which plan makes the better model: trainings from the same weights (--catalog DIR --model DIR --work DIR; hours)
 
 Example: tests/bench/run.sh stream -- --catalog demo/catalog
