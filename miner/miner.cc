@@ -54,6 +54,8 @@ class MinerImpl : public Miner {
   }
   std::vector<v1::Operation> ListOperations() const override { return manager_->ListOperations(); }
 
+  std::string StalledOperation() const override { return manager_->StalledOperation(); }
+
   absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec) override {
     return manager_->SetPolicy(spec);
   }
@@ -148,6 +150,8 @@ absl::StatusOr<std::unique_ptr<Miner>> MinerImpl::Open(MinerOptions options) {
   manager.nice = options.cluster_nice;
   manager.policy = std::move(options.policy);
   manager.policy_interval = options.policy_interval;
+  manager.stall_after = options.stall_after;
+  manager.stall_cancel = options.stall_cancel;
   manager.open_stores = [raw = miner.get(), &options]() -> absl::StatusOr<const RunningMeanManager*> {
     RETURN_IF_ERROR(raw->OpenStores(options));
     return raw->live_.get();

@@ -37,6 +37,9 @@ struct MinerOptions {
   // Until one is set; looked at in this interval (zero: never).
   v1::ReclusterPolicySpec policy;
   absl::Duration policy_interval = absl::Seconds(2);
+  // A job that shows no progress for so long is stalled; zero: never. Cancelling ends it as failed.
+  absl::Duration stall_after = absl::ZeroDuration();
+  bool stall_cancel = false;
   // Models that the store keeps, besides that of a running job; 0: all.
   size_t keep_models = 16;
   // Steps after which a reported embedding counts half in an identity's running mean; 0: nothing is
@@ -88,6 +91,8 @@ class Miner {
                                                       absl::Duration timeout) const = 0;
   virtual absl::StatusOr<v1::Operation> CancelOperation(const std::string& id) = 0;
   virtual std::vector<v1::Operation> ListOperations() const = 0;
+  // The running operation if it makes no progress; "": it does, or there is none.
+  virtual std::string StalledOperation() const { return ""; }
 
   virtual absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec) = 0;
   virtual v1::GetPolicyResponse GetPolicy() = 0;

@@ -63,6 +63,10 @@ class GenerationManager {
     v1::ReclusterPolicySpec policy;
     // Zero: nobody looks but CheckPolicy.
     absl::Duration policy_interval = absl::ZeroDuration();
+    // A job that shows no progress for so long is stalled; zero: never. Looked at in the same interval.
+    absl::Duration stall_after = absl::ZeroDuration();
+    // Such a job is ended, as failed.
+    bool stall_cancel = false;
     // Called when the directory is ours, before any job: what else lies in it is opened. Returns the live
     // representations, not owned; null: there are none.
     std::function<absl::StatusOr<const RunningMeanManager*>()> open_stores;
@@ -94,6 +98,10 @@ class GenerationManager {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::Operation> CancelOperation(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<v1::Operation> ListOperations() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The running operation if it is stalled; "": it is not.
+  std::string StalledOperation() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Starts a job if the policy says so, and looks whether the one that runs is stalled.
+  void Look() ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::StatusOr<v1::ReclusterPolicySpec> SetPolicy(const v1::ReclusterPolicySpec& spec)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -160,6 +168,10 @@ class GenerationManager {
     PolicyFacts facts;
   };
   PolicyInputs GatherPolicy() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of the sampled check; at most every few seconds, and only after new reports.
+  std::optional<double> CheckChurn(const Generation& active, absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Remembers what the job has done, and says so if that has not changed for stall_after.
+  void WatchJob() ABSL_LOCKS_EXCLUDED(mutex_);
   v1::Operation Describe(const MinerState::OperationRecord& record) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With what the journal says of it.
@@ -202,6 +214,24 @@ class GenerationManager {
   // What was acknowledged when the active generation became it.
   uint64_t counted_from_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string last_verdict_ ABSL_GUARDED_BY(mutex_);
+  struct ChurnCheck {
+    uint64_t generation = 0;
+    uint64_t reports = 0;
+    absl::Time at;
+    std::optional<double> share;
+  };
+  ChurnCheck churn_ ABSL_GUARDED_BY(mutex_);
+  // What the watchdog saw of the running job, and since when.
+  struct JobMark {
+    std::string seen;
+    absl::Time since;
+    bool stalled = false;
+
+    bool IsStalled(const std::string& id) const {
+      return stalled && seen.compare(0, id.size() + 1, id + " ") == 0;
+    }
+  };
+  JobMark mark_ ABSL_GUARDED_BY(mutex_);
   std::thread policy_thread_;
 };
 

@@ -252,6 +252,9 @@ v1::Operation GenerationManager::Describe(const MinerState::OperationRecord& rec
   operation.set_done(progress.done);
   operation.set_total(progress.total);
   operation.set_eta_seconds(progress.eta_seconds);
+  if (mark_.IsStalled(record.started.id())) {
+    operation.set_stalled_seconds(absl::ToDoubleSeconds(options_.clock->Now() - mark_.since));
+  }
   return operation;
 }
 

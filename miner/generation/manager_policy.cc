@@ -1,14 +1,63 @@
 // GenerationManager: re-clustering without being asked.
 #include <algorithm>
+#include <numeric>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/permutation.h"
 #include "common/base/status_macros.h"
 #include "miner/generation/facts.h"
 #include "miner/generation/generation_manager.h"
 
 namespace doppel {
 namespace {
+
+constexpr absl::Duration kChurnInterval = absl::Seconds(10);
+// Identities of a sample: fewer if there are many centroids, but some.
+constexpr uint64_t kMostSampled = 2048;
+constexpr uint64_t kFewestSampled = 64;
+constexpr uint64_t kSampleWork = uint64_t{1} << 28;  // multiplications
+constexpr uint64_t kChurnKey = 0x636875726e;         // "churn"
+
+uint32_t NearestCentroid(const Generation& generation, const float* row) {
+  uint32_t nearest = 0;
+  float most = -2;
+  for (uint32_t m = 0; m < generation.num_subspaces(); ++m) {
+    const float* centroid = generation.Centroid(m).data();
+    const float cosine = std::inner_product(row, row + generation.dimension(), centroid, 0.0F);
+    if (cosine > most) {
+      most = cosine;
+      nearest = m;
+    }
+  }
+  return nearest;
+}
+
+// Of the identities of a sample that trainers have reported, those whose live representation is nearest to
+// another centroid than the one that they were mined by. Compared with the centroid that is nearest, and not
+// with the subspace, which balancing and merging may have changed. nullopt: too few were reported.
+std::optional<double> SampledChurn(const Generation& generation, const RunningMeanManager& live) {
+  const uint64_t cost =
+      2 * static_cast<uint64_t>(generation.dimension()) * std::max(1u, generation.num_subspaces());
+  const uint64_t count =
+      std::min(std::clamp(kSampleWork / cost, kFewestSampled, kMostSampled), generation.num_identities());
+  std::vector<uint64_t> identities(count);
+  KeyedPermutation(generation.num_identities(), kChurnKey).Range(0, count, identities.data());
+  for (uint64_t& identity : identities) identity += generation.first_identity();
+  std::vector<uint64_t> seen;
+  const Matrix rows = live.Find(identities, &seen);
+  if (rows.dimension != generation.dimension() || seen.size() < std::min(kFewestSampled, count)) {
+    return std::nullopt;
+  }
+  uint64_t moved = 0;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const uint32_t before = NearestCentroid(generation, generation.Representation(seen[i]).data());
+    moved += NearestCentroid(generation, rows.row(static_cast<int64_t>(i))) != before ? 1 : 0;
+  }
+  return static_cast<double>(moved) / static_cast<double>(seen.size());
+}
 
 // The last request that published a generation.
 v1::ReclusterRequest LastRequest(const std::vector<MinerState::OperationRecord>& operations) {
@@ -66,11 +115,15 @@ GenerationManager::PolicyInputs GenerationManager::GatherPolicy() {
     }
     const TrainingFacts training = training_ ? training_() : TrainingFacts();
     facts.batches_since_activation = training.batches_acknowledged - counted_from_;
-    facts.active_share = training.active_share;
+    // What a generation before showed says nothing of this one.
+    if (active != nullptr && training.generation == active->number())
+      facts.active_share = training.active_share;
     reported_step = training.model_step;
   }
   inputs.request.clear_queue();
   if (active == nullptr) return inputs;
+  if (inputs.spec.max_churn() > 0 && environment_.live != nullptr)
+    facts.churn = CheckChurn(*active, facts.now);
   // The model's files: without the lock.
   const absl::StatusOr<ResolvedRequest> resolved =
       ResolveRequest(inputs.request, *options_.catalog, *options_.fs);
@@ -85,6 +138,20 @@ GenerationManager::PolicyInputs GenerationManager::GatherPolicy() {
   return inputs;
 }
 
+std::optional<double> GenerationManager::CheckChurn(const Generation& active, absl::Time now) {
+  const RunningMeanManager::Training training = environment_.live->DescribeTraining();
+  {
+    absl::MutexLock lock(&mutex_);
+    const bool same = churn_.generation == active.number() && churn_.reports == training.reports;
+    if (same || (churn_.generation == active.number() && now - churn_.at < kChurnInterval))
+      return churn_.share;
+  }
+  const std::optional<double> share = SampledChurn(active, *environment_.live);
+  absl::MutexLock lock(&mutex_);
+  churn_ = {active.number(), training.reports, now, share};
+  return share;
+}
+
 v1::GetPolicyResponse GenerationManager::GetPolicy() {
   const PolicyInputs inputs = GatherPolicy();
   v1::GetPolicyResponse response;
@@ -92,6 +159,7 @@ v1::GetPolicyResponse GenerationManager::GetPolicy() {
   response.set_batches_since_activation(inputs.facts.batches_since_activation);
   response.set_staleness_steps(inputs.facts.staleness_steps);
   response.set_active_share(inputs.facts.active_share.value_or(-1));
+  response.set_sampled_churn(inputs.facts.churn.value_or(-1));
   const ReclusterPolicy::Verdict verdict = ReclusterPolicy(inputs.spec).Decide(inputs.facts);
   response.set_verdict((verdict.recluster ? "re-cluster: " : "") + verdict.reason);
   return response;
@@ -102,7 +170,7 @@ void GenerationManager::CheckPolicy() {
     absl::MutexLock lock(&mutex_);
     const v1::ReclusterPolicySpec& spec = state_.policy() ? *state_.policy() : options_.policy;
     // Not worth a look at the disk.
-    if (spec.every_batches() == 0 && spec.max_staleness_steps() == 0 && spec.min_active_share() == 0) return;
+    if (!ReclusterPolicy::HasCondition(spec)) return;
   }
   const PolicyInputs inputs = GatherPolicy();
   const ReclusterPolicy::Verdict verdict = ReclusterPolicy(inputs.spec).Decide(inputs.facts);
@@ -128,8 +196,46 @@ void GenerationManager::WatchPolicy() {
       absl::MutexLock lock(&mutex_);
       if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), options_.policy_interval)) return;
     }
-    CheckPolicy();
+    Look();
   }
+}
+
+void GenerationManager::Look() {
+  CheckPolicy();
+  if (options_.stall_after > absl::ZeroDuration()) WatchJob();
+}
+
+// ---- the watchdog
+
+void GenerationManager::WatchJob() {
+  absl::MutexLock lock(&mutex_);
+  if (job_ == nullptr) {
+    mark_ = JobMark();
+    return;
+  }
+  const BuildJob::Progress progress = job_->progress();
+  const std::string& id = job_->started().id();
+  const std::string seen = absl::StrCat(id, " ", progress.phase, " ", progress.done, "/", progress.total);
+  const absl::Time now = options_.clock->Now();
+  if (seen != mark_.seen) {
+    if (mark_.stalled) DOPPEL_LOG(kInfo, id, " moves again: ", progress.phase, " ", progress.done);
+    mark_ = {seen, now, false};
+    return;
+  }
+  if (mark_.stalled || now - mark_.since < options_.stall_after) return;
+  mark_.stalled = true;
+  const std::string what =
+      absl::StrCat("no progress for ", absl::FormatDuration(options_.stall_after), " in phase ",
+                   progress.phase, " (", progress.done, " of ", progress.total, ")",
+                   progress.phase == "embed" ? ": is an embedder running that reaches this miner?" : "");
+  DOPPEL_LOG(kError, id, " is stalled: ", what, options_.stall_cancel ? ": ended" : "");
+  if (options_.stall_cancel) job_->Interrupt(absl::DeadlineExceededError(what));
+  AddOperationEvent(id);
+}
+
+std::string GenerationManager::StalledOperation() const {
+  absl::MutexLock lock(&mutex_);
+  return job_ != nullptr && mark_.IsStalled(job_->started().id()) ? job_->started().id() : "";
 }
 
 }  // namespace doppel

@@ -27,6 +27,10 @@ absl::Status ReclusterPolicy::Validate(const v1::ReclusterPolicySpec& spec) {
     return absl::InvalidArgumentError(
         absl::StrCat("policy.min_active_share: ", spec.min_active_share(), " is not within 0 … 1"));
   }
+  if (!(spec.max_churn() >= 0 && spec.max_churn() <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("policy.max_churn: ", spec.max_churn(), " is not within 0 … 1"));
+  }
   if (!(spec.min_interval_seconds() >= 0) || std::isinf(spec.min_interval_seconds())) {
     return absl::InvalidArgumentError(
         absl::StrCat("policy.min_interval_seconds: ", spec.min_interval_seconds(), " is no time"));
@@ -50,11 +54,20 @@ std::string ReclusterPolicy::Condition(const PolicyFacts& facts) const {
     return absl::StrFormat("%.3g of the triplets are active, %.3g were set", *facts.active_share,
                            spec_.min_active_share());
   }
+  if (spec_.max_churn() > 0 && facts.churn && *facts.churn > spec_.max_churn()) {
+    return absl::StrFormat("%.3g of a sample would be in another subspace, %.3g were set", *facts.churn,
+                           spec_.max_churn());
+  }
   return "";
 }
 
+bool ReclusterPolicy::HasCondition(const v1::ReclusterPolicySpec& spec) {
+  return spec.every_batches() > 0 || spec.max_staleness_steps() > 0 || spec.min_active_share() > 0 ||
+         spec.max_churn() > 0;
+}
+
 ReclusterPolicy::Verdict ReclusterPolicy::Decide(const PolicyFacts& facts) const {
-  if (spec_.every_batches() == 0 && spec_.max_staleness_steps() == 0 && spec_.min_active_share() == 0) {
+  if (!HasCondition(spec_)) {
     return {false, "no condition is set"};
   }
   if (!facts.has_active) return {false, "no generation is active yet: the first one is asked for"};

@@ -17,6 +17,8 @@ struct TrainingFacts {
   // As trainers report; nullopt: they do not.
   std::optional<uint64_t> model_step;
   std::optional<double> active_share;
+  // That active_share was reported from.
+  uint64_t generation = 0;
 };
 // Called under a lock of the miner's: it is to be quick, and not to call back.
 using TrainingSource = std::function<TrainingFacts()>;
@@ -32,6 +34,8 @@ struct PolicyFacts {
   // Training steps from the active generation's model to the newest one known.
   uint64_t staleness_steps = 0;
   std::optional<double> active_share;
+  // Of a sample: would be in another subspace now.
+  std::optional<double> churn;
   // Of any job, whoever asked for it.
   std::optional<absl::Time> last_start;
   // Started by the policy within the last 24 hours.
@@ -51,6 +55,8 @@ class ReclusterPolicy {
   Verdict Decide(const PolicyFacts& facts) const;
   // INVALID_ARGUMENT names the field.
   static absl::Status Validate(const v1::ReclusterPolicySpec& spec);
+  // Whether any of the conditions is set.
+  static bool HasCondition(const v1::ReclusterPolicySpec& spec);
 
  private:
   std::string Condition(const PolicyFacts& facts) const;

@@ -64,6 +64,14 @@ absl::Status CheckHardness(const v1::PlanSpec& spec) {
   return CheckDecisions(decisions.data(), decisions.data() + decisions.size());
 }
 
+std::optional<v1::HardnessDecision> DecisionAt(const v1::PlanSpec& spec, uint64_t cursor) {
+  const auto after = std::upper_bound(
+      spec.hardness().begin(), spec.hardness().end(), cursor,
+      [](uint64_t at, const v1::HardnessDecision& decision) { return at < decision.from_cursor(); });
+  if (after == spec.hardness().begin()) return std::nullopt;
+  return *(after - 1);
+}
+
 double NextHardShare(const HardnessOptions& options, double hard_share, double active_share) {
   if (active_share >= options.active_low && active_share <= options.active_high) return hard_share;
   // The band's middle on the scale on which active shares spread: orders of magnitude.
@@ -87,7 +95,8 @@ HardnessController::HardnessController(const HardnessOptions& options, std::vect
   }
 }
 
-std::optional<v1::HardnessDecision> HardnessController::Report(uint64_t cursor, double active_share) {
+std::optional<v1::HardnessDecision> HardnessController::Report(uint64_t cursor, double active_share,
+                                                               uint64_t settled_below) {
   const uint64_t window = cursor / options_.window;
   if (!(active_share >= 0 && active_share <= 1) || window < next_window_) return std::nullopt;
   reports_[window].emplace(cursor, active_share);
@@ -101,21 +110,23 @@ std::optional<v1::HardnessDecision> HardnessController::Report(uint64_t cursor, 
     reports_.erase(first);
     next_window_ = std::max(next_window_, judged + 1);
     if (2 * reports.size() < options_.window) continue;
-    std::optional<v1::HardnessDecision> decision = Judge(judged, reports);
+    std::optional<v1::HardnessDecision> decision = Judge(judged, reports, settled_below);
     if (decision.has_value()) return decision;
   }
   return std::nullopt;
 }
 
 std::optional<v1::HardnessDecision> HardnessController::Judge(uint64_t window,
-                                                              const std::map<uint64_t, double>& reports) {
+                                                              const std::map<uint64_t, double>& reports,
+                                                              uint64_t settled_below) {
   double sum = 0;  // in the order of the cursors
   for (const auto& [cursor, active] : reports) sum += active;
   const double mean = sum / static_cast<double>(reports.size());
   const double share = NextHardShare(options_, hard_share(), mean);
   if (share == hard_share() || decisions_.size() >= kMostDecisions) return std::nullopt;
   v1::HardnessDecision decision;
-  decision.set_from_cursor(std::max((window + 1) * options_.window, newest_ + 1) + options_.lead);
+  decision.set_from_cursor(
+      std::max(std::max((window + 1) * options_.window, newest_ + 1) + options_.lead, settled_below));
   decision.set_hard_share(share);
   decision.set_active_share(mean);
   decisions_.push_back(decision);

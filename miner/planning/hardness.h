@@ -45,8 +45,10 @@ class HardnessController {
 
   // The active share of the batch at a cursor, in [0, 1]; anything else is ignored, as is a second report of
   // one cursor, or one for a window that is past. Returns a decision if that makes one. Its from_cursor is
-  // later than every reported cursor by more than `lead`.
-  std::optional<v1::HardnessDecision> Report(uint64_t cursor, double active_share);
+  // later than every reported cursor by more than `lead`, and not below `settled_below`: cursors below that
+  // may have been drawn.
+  std::optional<v1::HardnessDecision> Report(uint64_t cursor, double active_share,
+                                             uint64_t settled_below = 0);
 
   // All of them: what PlanSpec.hardness takes.
   const std::vector<v1::HardnessDecision>& decisions() const { return decisions_; }
@@ -56,7 +58,8 @@ class HardnessController {
 
  private:
   HardnessController(const HardnessOptions& options, std::vector<v1::HardnessDecision> past);
-  std::optional<v1::HardnessDecision> Judge(uint64_t window, const std::map<uint64_t, double>& reports);
+  std::optional<v1::HardnessDecision> Judge(uint64_t window, const std::map<uint64_t, double>& reports,
+                                            uint64_t settled_below);
 
   HardnessOptions options_;
   std::vector<v1::HardnessDecision> decisions_;
@@ -64,6 +67,9 @@ class HardnessController {
   uint64_t next_window_ = 0;                                // earlier ones are past
   std::map<uint64_t, std::map<uint64_t, double>> reports_;  // window → cursor → active share
 };
+
+// The last of spec.hardness that holds at a cursor.
+std::optional<v1::HardnessDecision> DecisionAt(const v1::PlanSpec& spec, uint64_t cursor);
 
 // The policy itself: the hard share after a window of this mean active share.
 double NextHardShare(const HardnessOptions& options, double hard_share, double active_share);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct PlannedBatch {
   std::vector<uint64_t> samples;     // [P * K], identity-major
   std::string drawn_by;              // the plan that drew it; of a mixture, the part
   double hard_share = 0;             // of the identities that came as look-alikes
+  // Of PlanSpec.subspace_stage: from_cursor of the one in force, and its subspace's share of the visits.
+  std::optional<uint64_t> subspace_stage;
+  double subspace_share = 0;
+  std::optional<v1::HardnessDecision> decision;  // in force; set by whoever knows of decisions
 };
 
 struct PlanCoverage {

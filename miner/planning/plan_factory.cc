@@ -53,6 +53,8 @@ void Resolve(const Generation* generation, v1::PlanSpec* spec) {
       added.set_weight(1);
     }
   }
+  // There is nothing hard to have a share of.
+  if (spec->name() == "random") spec->clear_hardness();
 }
 
 absl::StatusOr<std::shared_ptr<const Plan>> MakeResolved(PlanInputs inputs) {

@@ -63,6 +63,10 @@ absl::Status CheckNeighbours(const PlanInputs& inputs) {
 }
 
 absl::Status CheckFields(const v1::PlanSpec& spec) {
+  if (spec.has_steering()) {
+    return absl::InvalidArgumentError(
+        "steering is set: only a stream of a miner that keeps state is steered");
+  }
   const SpecField fields[] = {
       {"run_length", spec.run_length() > 1, {"subspace", "subspace_overlap", "category"}},
       {"identity_limit", spec.identity_limit() != 0, {"random"}},
@@ -77,7 +81,8 @@ absl::Status CheckFields(const v1::PlanSpec& spec) {
       {"category_separator", !spec.category_separator().empty(), {"category"}},
       {"part", !spec.part().empty(), {"mixture"}},
       {"stage", !spec.stage().empty(), {"mixture"}},
-      {"hardness", !spec.hardness().empty(), {"look_alikes", "mixture"}},
+      {"hardness", !spec.hardness().empty(), {"auto", "look_alikes", "mixture"}},
+      {"subspace_stage", !spec.subspace_stage().empty(), {"subspace", "subspace_overlap"}},
   };
   for (const SpecField& field : fields) {
     const bool known = std::find(field.plans.begin(), field.plans.end(), spec.name()) != field.plans.end();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,23 @@ namespace {
 constexpr uint64_t kMembersTag = 0x6d656d62657273;             // "members"
 constexpr uint64_t kBlocksTag = 0x626c6f636b73;                // "blocks"
 constexpr uint64_t kSubspaceSubstituteTag = 0x73207375627374;  // "s subst"
+// Of a stage: a round has so many visits, and so many for each cell, at least, unless an epoch is shorter.
+constexpr uint64_t kRoundVisits = 256;
+constexpr uint64_t kRoundVisitsPerCell = 4;
+constexpr int kMostStages = 65536;
+constexpr uint64_t kMostStageCursor = uint64_t{1} << 62;
+
+// Rounds of the same visits, from a cursor on.
+struct VisitStage {
+  uint64_t from_cursor = 0;
+  std::optional<uint64_t> decided;    // from_cursor of the SubspaceStage
+  uint64_t rounds_before = 0;         // in earlier stages
+  std::vector<uint64_t> first_visit;  // [cells + 1], prefix sums of a round
+  std::vector<uint64_t> before;       // [cells], visits in earlier stages
+
+  uint64_t round() const { return first_visit.back(); }
+  uint64_t visits(uint32_t cell) const { return first_visit[cell + 1] - first_visit[cell]; }
+};
 
 class SubspacePlan : public Plan {
  public:
@@ -30,7 +48,7 @@ class SubspacePlan : public Plan {
         sampler_(inputs_.Sampler()) {
     LeaveOutDropped();
     CountBatches();
-    CountVisits();
+    AddStages();
     CountCoverage();
   }
 
@@ -39,16 +57,26 @@ class SubspacePlan : public Plan {
     batch.drawn_by = inputs_.spec.name();
     batch.hard_share = 1;
     batch.cursor = cursor;
-    batch.epoch = cursor / coverage_.batches_per_epoch;
-    const uint64_t flat = FlatVisit(batch.epoch, cursor % coverage_.batches_per_epoch);
+    const VisitStage& stage =
+        *(std::upper_bound(stages_.begin(), stages_.end(), cursor,
+                           [](uint64_t c, const VisitStage& s) { return c < s.from_cursor; }) -
+          1);
+    const uint64_t rounds = (cursor - stage.from_cursor) / stage.round();
+    batch.epoch = stage.rounds_before + rounds;
+    const uint64_t flat = FlatVisit(stage.round(), batch.epoch, (cursor - stage.from_cursor) % stage.round());
     // The last cell that begins at or before it; those without visits share their successor's beginning.
-    const auto cell = static_cast<uint32_t>(std::upper_bound(first_visit_.begin(), first_visit_.end(), flat) -
-                                            first_visit_.begin() - 1);
+    const auto cell =
+        static_cast<uint32_t>(std::upper_bound(stage.first_visit.begin(), stage.first_visit.end(), flat) -
+                              stage.first_visit.begin() - 1);
     if (cells_->are_subspaces()) batch.subspace = static_cast<int32_t>(cell);
 
     // The cell's own clock.
-    const uint64_t visits = first_visit_[cell + 1] - first_visit_[cell];
-    const uint64_t visit = batch.epoch * visits + flat - first_visit_[cell];
+    const uint64_t visits = stage.visits(cell);
+    const uint64_t visit = stage.before[cell] + rounds * visits + flat - stage.first_visit[cell];
+    batch.subspace_stage = stage.decided;
+    if (stage.decided.has_value()) {
+      batch.subspace_share = static_cast<double>(visits) / static_cast<double>(stage.round());
+    }
     const uint64_t epoch = visit / batches_[cell];
     const uint64_t begin = visit % batches_[cell] * inputs_.P();
     const uint64_t size = Size(cell);
@@ -82,8 +110,8 @@ class SubspacePlan : public Plan {
   }
 
   // Which visit of the epoch its `position`-th is.
-  uint64_t FlatVisit(uint64_t epoch, uint64_t position) const {
-    const uint64_t full_blocks = coverage_.batches_per_epoch / run_length_;
+  uint64_t FlatVisit(uint64_t round, uint64_t epoch, uint64_t position) const {
+    const uint64_t full_blocks = round / run_length_;
     const uint64_t block = position / run_length_;
     if (block >= full_blocks) return position;
     const KeyedPermutation order(full_blocks, MixKey(inputs_.seed, kBlocksTag, epoch));
@@ -138,32 +166,76 @@ class SubspacePlan : public Plan {
     }
   }
 
-  void CountVisits() {
-    const auto& weights = inputs_.spec.subspace_weight();
-    double batches = 0, weight = 0;
+  // A stage's round: `batches` visits, of which each cell gets its weight's share, and at least 1.
+  template <typename Weight>
+  std::vector<uint64_t> Round(double batches, const Weight& weight_of) const {
+    double all = 0;
     for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
-      batches += static_cast<double>(batches_[cell]);
-      if (!weights.empty() && batches_[cell] > 0) weight += weights[static_cast<int>(cell)];
+      if (batches_[cell] > 0) all += weight_of(cell);
     }
-    first_visit_.reserve(cells_->count() + 1);
-    first_visit_.push_back(0);
+    std::vector<uint64_t> first_visit;
+    first_visit.reserve(cells_->count() + 1);
+    first_visit.push_back(0);
     for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
-      uint64_t visits = batches_[cell];
-      if (!weights.empty() && visits > 0) {
-        const double wanted = batches * weights[static_cast<int>(cell)] / weight;
-        visits = wanted > 0 ? std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(wanted))) : 0;
+      uint64_t visits = 0;
+      if (batches_[cell] > 0 && weight_of(cell) > 0) {
+        visits = std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(batches * weight_of(cell) / all)));
       }
-      first_visit_.push_back(first_visit_.back() + visits);
+      first_visit.push_back(first_visit.back() + visits);
     }
-    coverage_.batches_per_epoch = first_visit_.back();
+    return first_visit;
+  }
+
+  void AddStages() {
+    uint64_t batches = 0, cells = 0;
+    for (uint64_t count : batches_) {
+      batches += count;
+      cells += count > 0 ? 1 : 0;
+    }
+    const auto& weights = inputs_.spec.subspace_weight();
+    VisitStage first;
+    first.before.assign(cells_->count(), 0);
+    first.first_visit = Round(static_cast<double>(batches), [&](uint32_t cell) {
+      return weights.empty() ? static_cast<double>(batches_[cell]) : weights[static_cast<int>(cell)];
+    });
+    stages_.push_back(std::move(first));
+    if (stages_.front().round() == 0) return;
+    const uint64_t round = std::min(batches, std::max(kRoundVisits, cells * kRoundVisitsPerCell));
+    for (const v1::SubspaceStage& decided : inputs_.spec.subspace_stage()) {
+      if (!cells_->are_subspaces() || decided.generation() != inputs_.generation->number()) continue;
+      AddStage(decided, round);
+    }
+  }
+
+  void AddStage(const v1::SubspaceStage& decided, uint64_t round) {
+    VisitStage stage;
+    stage.decided = decided.from_cursor();
+    stage.first_visit = Round(static_cast<double>(round), [&](uint32_t cell) {
+      return static_cast<double>(decided.weight(static_cast<int>(cell)));
+    });
+    if (stage.round() == 0) return;  // all that have a weight cannot fill a batch
+    const VisitStage& last = stages_.back();
+    const uint64_t rounds = (decided.from_cursor() - last.from_cursor + last.round() - 1) / last.round();
+    // Of those that begin at the same round the last one counts.
+    const bool replaces = decided.from_cursor() <= last.from_cursor;
+    stage.from_cursor = replaces ? last.from_cursor : last.from_cursor + rounds * last.round();
+    stage.rounds_before = last.rounds_before + (replaces ? 0 : rounds);
+    stage.before = last.before;
+    for (uint32_t cell = 0; !replaces && cell < cells_->count(); ++cell) {
+      stage.before[cell] += rounds * last.visits(cell);
+    }
+    if (replaces) stages_.pop_back();
+    stages_.push_back(std::move(stage));
   }
 
   void CountCoverage() {
+    const std::vector<uint64_t>& first_visit = stages_.front().first_visit;
+    coverage_.batches_per_epoch = first_visit.back();
     uint64_t unvisited = 0, left_out = 0;
     overlaps_ = inputs_.spec.name() == "subspace_overlap";
     uint64_t all = cells_->homeless();
     for (uint32_t cell = 0; cell < cells_->count(); ++cell) {
-      const bool visited = first_visit_[cell + 1] > first_visit_[cell];
+      const bool visited = first_visit[cell + 1] > first_visit[cell];
       if (!visited) ++unvisited;
       if (!overlaps_) {
         all += cells_->size(cell);
@@ -197,7 +269,7 @@ class SubspacePlan : public Plan {
     if (std::binary_search(dropped_.begin(), dropped_.end(), identity)) return true;  // counted by themselves
     const std::vector<IdentityCells::Place> places = cells_->Places(identity);
     return std::any_of(places.begin(), places.end(), [this](const IdentityCells::Place& place) {
-      return first_visit_[place.cell + 1] > first_visit_[place.cell];
+      return stages_.front().visits(place.cell) > 0;
     });
   }
 
@@ -209,7 +281,7 @@ class SubspacePlan : public Plan {
   std::vector<uint64_t> dropped_;        // covered identities without a sample, ascending
   std::vector<KeptPositions> left_out_;  // [cells], or none if nobody is
   std::vector<uint64_t> batches_;        // [cells], in which a cell is gone through once
-  std::vector<uint64_t> first_visit_;    // [cells + 1], prefix sums
+  std::vector<VisitStage> stages_;       // by ascending cursor, the first from 0
   PlanCoverage coverage_;
 };
 
@@ -229,10 +301,46 @@ absl::Status CheckWeights(const v1::PlanSpec& spec, uint32_t subspaces) {
   return absl::OkStatus();
 }
 
+absl::Status CheckStages(const v1::PlanSpec& spec, const Generation& generation) {
+  if (spec.subspace_stage_size() > kMostStages) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("subspace_stage: ", spec.subspace_stage_size(), " of them, at most ", kMostStages));
+  }
+  if (!spec.subspace_stage().empty() && !spec.subspace_weight().empty()) {
+    return absl::InvalidArgumentError("subspace_weight and subspace_stage are both set: leave one out");
+  }
+  std::optional<uint64_t> last;
+  for (const v1::SubspaceStage& stage : spec.subspace_stage()) {
+    if (stage.generation() != generation.number()) continue;
+    if (stage.from_cursor() > kMostStageCursor) {
+      return absl::InvalidArgumentError(absl::StrCat("subspace_stage: from_cursor ", stage.from_cursor(),
+                                                     " is more than ", kMostStageCursor));
+    }
+    if (last.has_value() && stage.from_cursor() <= *last) {
+      return absl::InvalidArgumentError(absl::StrCat("subspace_stage: from_cursor ", stage.from_cursor(),
+                                                     " is not above the one before it"));
+    }
+    last = stage.from_cursor();
+    double sum = 0;
+    bool good = static_cast<uint32_t>(stage.weight_size()) == generation.num_subspaces();
+    for (float weight : stage.weight()) {
+      good = good && weight >= 0 && weight < 1e12F;
+      sum += weight;
+    }
+    if (!good || !(sum > 0)) {
+      return absl::InvalidArgumentError(absl::StrCat("subspace_stage from cursor ", stage.from_cursor(),
+                                                     ": give each of the ", generation.num_subspaces(),
+                                                     " subspaces a weight from 0 on, and one of them more"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<const IdentityCells>> MakeCells(const PlanInputs& inputs) {
   if (inputs.spec.name() == "category") return MakeCategoryCells(inputs);
   RETURN_IF_ERROR(CheckGeneration(inputs));
   RETURN_IF_ERROR(CheckWeights(inputs.spec, inputs.generation->num_subspaces()));
+  RETURN_IF_ERROR(CheckStages(inputs.spec, *inputs.generation));
   if (inputs.spec.name() == "subspace_overlap") {
     return MakeOverlapCells(inputs.generation, inputs.spec.overlap() == 0 ? 2 : inputs.spec.overlap());
   }

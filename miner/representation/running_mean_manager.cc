@@ -19,6 +19,8 @@ constexpr uint32_t kMaxReportedSubspace = 1 << 24;
 constexpr uint64_t kRowsPerLock = 4096;
 // A mean of unit vectors is no longer than this.
 constexpr double kMaxLength = 1.01;
+// Of a batch in the mean active share.
+constexpr double kNewestActive = 0.01;
 
 std::vector<float> Floats(const std::string& bytes) {
   std::vector<float> values(bytes.size() / sizeof(float));
@@ -169,6 +171,8 @@ absl::StatusOr<bool> RunningMeanManager::TakeOver(const v1::ReportStepsRequest& 
   means_ = std::move(fresh);
   ++epoch_;
   hardness_.Clear();
+  active_generation_ = active_batches_ = 0;
+  active_share_ = 0;
   run_ = request.run();
   model_step_ = 0;
   reports_ = 0;
@@ -181,11 +185,24 @@ void RunningMeanManager::Apply(const v1::StepReport& step) {
     means_->Add(step.identities(i), values.data() + static_cast<size_t>(i) * step.dimension(),
                 step.samples(i), step.model_step());
   }
-  if (step.subspace() >= 0) {
+  if (step.has_active_share()) CountActive(step);
+  if (step.subspace() >= 0 && step.has_active_share()) {
     hardness_.Add(step.generation(), static_cast<uint32_t>(step.subspace()), step.active_share(), step.loss(),
                   step.model_step());
   }
   model_step_ = std::max(model_step_, step.model_step());
+}
+
+void RunningMeanManager::CountActive(const v1::StepReport& step) {
+  if (step.generation() < active_generation_) return;
+  if (step.generation() > active_generation_) {
+    active_generation_ = step.generation();
+    active_batches_ = 0;
+    active_share_ = 0;
+  }
+  ++active_batches_;
+  const double share = std::max(kNewestActive, 1.0 / static_cast<double>(active_batches_));
+  active_share_ += share * (step.active_share() - active_share_);
 }
 
 absl::StatusOr<v1::ReportStepsResponse> RunningMeanManager::Report(const v1::ReportStepsRequest& request) {
@@ -259,6 +276,37 @@ v1::DescribeRepresentationsResponse RunningMeanManager::Describe(
 v1::ListSubspaceHardnessResponse RunningMeanManager::Hardness(uint64_t generation) const {
   absl::MutexLock lock(&mutex_);
   return hardness_.List(generation);
+}
+
+RunningMeanManager::Training RunningMeanManager::DescribeTraining() const {
+  absl::MutexLock lock(&mutex_);
+  Training training;
+  training.reports = changes_;
+  training.generation = active_generation_;
+  if (means_ == nullptr || options_.clock->Now() - last_report_ >= options_.owner_patience) return training;
+  training.model_step = model_step_;
+  if (active_batches_ >= kFewestBatches) training.active_share = active_share_;
+  return training;
+}
+
+Matrix RunningMeanManager::Find(absl::Span<const uint64_t> identities, std::vector<uint64_t>* seen) const {
+  Matrix rows;
+  seen->clear();
+  {
+    absl::MutexLock lock(&mutex_);
+    if (means_ == nullptr) return rows;
+    rows.dimension = means_->dimension();
+    rows.values.reserve(identities.size() * static_cast<size_t>(rows.dimension));
+    for (uint64_t identity : identities) {
+      if (identity >= means_->identities() || !means_->seen(identity)) continue;
+      const float* mean = means_->mean(identity);
+      rows.values.insert(rows.values.end(), mean, mean + rows.dimension);
+      seen->push_back(identity);
+    }
+  }
+  rows.rows = static_cast<int64_t>(seen->size());
+  NormalizeRows(rows);
+  return rows;
 }
 
 uint64_t RunningMeanManager::CountSeen(IdentityRange range) const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,6 +58,23 @@ class RunningMeanManager {
       ABSL_LOCKS_EXCLUDED(mutex_);
   v1::ListSubspaceHardnessResponse Hardness(uint64_t generation) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // What the owner's trainers reported lately.
+  struct Training {
+    // Of the newest weights; nullopt: nobody has reported for `owner_patience`.
+    std::optional<uint64_t> model_step;
+    // Mean over the batches of the newest generation, exponentially weighted (the last hundred make up two
+    // thirds); nullopt as long as there are fewer than `kFewestBatches`.
+    std::optional<double> active_share;
+    uint64_t generation = 0;  // that one
+    uint64_t reports = 0;     // rises with every report
+  };
+  static constexpr uint64_t kFewestBatches = 20;
+  Training DescribeTraining() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The live representations of those of `identities` that were seen, normalised; `seen` gets their numbers.
+  Matrix Find(absl::Span<const uint64_t> identities, std::vector<uint64_t>* seen) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   struct Frozen {
     FrozenRepresentations representations;
     std::string run;
@@ -92,6 +110,7 @@ class RunningMeanManager {
   absl::StatusOr<bool> TakeOver(const v1::ReportStepsRequest& request, v1::ReportStepsResponse* response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Apply(const v1::StepReport& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountActive(const v1::StepReport& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Covered(uint64_t seen, uint64_t of, double min_coverage) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t CountSeen(IdentityRange range) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -108,6 +127,10 @@ class RunningMeanManager {
   uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;    // counts the takings over
   uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;  // counts the reports, of all runs
   SubspaceHardnessTable hardness_ ABSL_GUARDED_BY(mutex_);
+  // Of the newest generation that was reported.
+  uint64_t active_generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t active_batches_ ABSL_GUARDED_BY(mutex_) = 0;
+  double active_share_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string run_ ABSL_GUARDED_BY(mutex_);
   uint64_t model_step_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t reports_ ABSL_GUARDED_BY(mutex_) = 0;

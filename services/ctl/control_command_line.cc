@@ -99,6 +99,8 @@ void AddPolicy(const AddRemoteCommand& add, const SharedFlags& flags) {
          });
   number("--min-active-share", "When fewer of the triplets are active; 0: off", "SHARE",
          [](v1::ReclusterPolicySpec& policy, double value) { policy.set_min_active_share(value); });
+  number("--max-churn", "When more of a sample would be in another subspace; 0: off", "SHARE",
+         [](v1::ReclusterPolicySpec& policy, double value) { policy.set_max_churn(value); });
   number("--min-interval", "From one job to the next, at least", "SECONDS [60]",
          [](v1::ReclusterPolicySpec& policy, double value) { policy.set_min_interval_seconds(value); });
   number("--max-per-day", "Jobs within 24 hours, at most", "N [48]",
@@ -122,6 +124,7 @@ void AddPolicy(const AddRemoteCommand& add, const SharedFlags& flags) {
           policy.clear_every_batches();
           policy.clear_max_staleness_steps();
           policy.clear_min_active_share();
+          policy.clear_max_churn();
         });
       },
       "No condition at all");

@@ -24,6 +24,7 @@ absl::Status PrintPolicy(const v1::ReclusterPolicySpec& policy, const v1::GetPol
                             ? "off"
                             : absl::StrCat(FormatCount(policy.max_staleness_steps()), " steps")},
       {"min active share", policy.min_active_share() == 0 ? "off" : Percent(policy.min_active_share())},
+      {"max churn", policy.max_churn() == 0 ? "off" : Percent(policy.max_churn())},
       {"min interval",
        absl::StrFormat("%g s", policy.min_interval_seconds() == 0 ? 60.0 : policy.min_interval_seconds())},
       {"max per day", absl::StrCat(policy.max_per_day() == 0 ? 48 : policy.max_per_day())},
@@ -34,6 +35,8 @@ absl::Status PrintPolicy(const v1::ReclusterPolicySpec& policy, const v1::GetPol
     fields.emplace_back("staleness", absl::StrCat(FormatCount(now->staleness_steps()), " steps"));
     fields.emplace_back("active share",
                         now->active_share() < 0 ? "not reported" : Percent(now->active_share()));
+    fields.emplace_back("sampled churn",
+                        now->sampled_churn() < 0 ? "not checked" : Percent(now->sampled_churn()));
     fields.emplace_back("now", now->verdict());
   }
   console.out << RenderFields(fields);

@@ -45,7 +45,11 @@ absl::Status RunOperations(MiningClient& client, const Console& console) {
                       ? doppel::FormatDuration(absl::Seconds(operation.eta_seconds()))
                       : "",
                   operation.generation() == 0 ? "" : absl::StrCat(operation.generation()),
-                  operation.started_at(), operation.error(), operation.request().model_path()});
+                  operation.started_at(),
+                  operation.stalled_seconds() > 0
+                      ? absl::StrFormat("no progress for %.0f s", operation.stalled_seconds())
+                      : operation.error(),
+                  operation.request().model_path()});
   }
   console.out << table.Render(console.colour);
   return absl::OkStatus();

@@ -188,6 +188,48 @@ absl::Status RunHardness(uint64_t generation, const MiningClient& client, const 
   return absl::OkStatus();
 }
 
+absl::Status RunSteering(const std::string& run, const MiningClient& client, const Console& console) {
+  v1::ListSteeringRequest request;
+  request.set_run(run);
+  ASSIGN_OR_RETURN(const v1::ListSteeringResponse response,
+                   AskReports(client, request, &v1::ReportService::Stub::ListSteering));
+  if (console.structured()) return PrintMessage(console, response);
+  if (response.plans_size() == 0) {
+    console.out << "no plan has followed reports since the miner started\n";
+    return absl::OkStatus();
+  }
+  for (const v1::SteeredPlan& plan : response.plans()) {
+    const v1::Steering& steering = plan.steering();
+    const auto& decisions = plan.plan().hardness();
+    std::vector<std::pair<std::string, std::string>> fields = {
+        {"run", steering.run()},
+        {"plan", absl::StrCat(plan.plan().name(), " ", plan.plan().identities_per_batch(), "x",
+                              plan.plan().samples_per_identity(), ", seed ", plan.seed())},
+        {"reports", FormatCount(plan.reports())},
+        {"settled", absl::StrCat("below cursor ", FormatCount(plan.settled_below()))}};
+    if (steering.active_high() > 0) {
+      fields.emplace_back("active band", absl::StrFormat("%.1f … %.1f %%", 100 * steering.active_low(),
+                                                         100 * steering.active_high()));
+    }
+    if (!decisions.empty()) {
+      const v1::HardnessDecision& last = decisions[decisions.size() - 1];
+      fields.emplace_back("hard share",
+                          absl::StrFormat("%.1f %% from cursor %d on (%.1f %% were active), decision %d",
+                                          100 * last.hard_share(), last.from_cursor(),
+                                          100 * last.active_share(), decisions.size()));
+    }
+    if (plan.plan().subspace_stage_size() > 0) {
+      const v1::SubspaceStage& last = plan.plan().subspace_stage(plan.plan().subspace_stage_size() - 1);
+      fields.emplace_back(
+          "visits",
+          absl::StrFormat("by hardness, of generation %d from cursor %d on, stage %d", last.generation(),
+                          last.from_cursor(), plan.plan().subspace_stage_size()));
+    }
+    console.out << RenderFields(fields);
+  }
+  return absl::OkStatus();
+}
+
 std::string ModelArgument(const std::string& model) {
   std::error_code ignored;
   const bool is_name = ModelStore::IsName(model);
@@ -225,6 +267,13 @@ void AddRepresentationCommands(const AddRemoteCommand& add) {
       ->option_text("IDENTITY ...");
 
   const auto generation = std::make_shared<uint64_t>(0);
+  const auto run = std::make_shared<std::string>();
+  CLI::App* steering = add("steering", "Show what the miner decided of plans that follow reports",
+                           "  doppel steering\n  doppel steering host:/runs/faces -o json",
+                           [run](const MiningClient& client, const Console& console) {
+                             return RunSteering(*run, client, console);
+                           });
+  steering->add_option("run", *run, "That training run's alone");
   CLI::App* hardness = add("hardness", "Show how hard trainers find each subspace",
                            "  doppel hardness\n  doppel hardness 3 -o wide",
                            [generation](MiningClient& client, const Console& console) {

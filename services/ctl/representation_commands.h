@@ -20,7 +20,7 @@ namespace doppel {
 using AddRemoteCommand = std::function<CLI::App*(
     const std::string& name, const std::string& description, const std::string& examples,
     std::function<absl::Status(MiningClient&, const Console&)> run)>;
-// models, publish-model, representations, hardness.
+// models, publish-model, representations, hardness, steering.
 void AddRepresentationCommands(const AddRemoteCommand& add);
 
 absl::Status RunModels(const std::string& address, const Console& console);

@@ -24,7 +24,10 @@ absl::Status PrintStatus(const v1::DescribeResponse& description, const MiningCl
        {"samples", FormatCount(description.samples())},
        {"generation", description.active_generation() == 0 ? "none: `doppel recluster --model DIR` makes one"
                                                            : absl::StrCat(description.active_generation())},
-       {"operation", description.running_operation().empty() ? "none" : description.running_operation()},
+       {"operation", description.running_operation().empty() ? "none"
+                     : description.stalled_operation().empty()
+                         ? description.running_operation()
+                         : description.running_operation() + ", stalled: see doppel operations"},
        {"streams", absl::StrCat(description.open_streams())},
        {"batches", absl::StrCat(FormatCount(description.batches_sent()), " sent, ",
                                 FormatCount(description.batches_acknowledged()), " acknowledged, ",

@@ -24,6 +24,10 @@ std::string ProgressText(const v1::Operation& operation) {
     if (operation.eta_seconds() > 0) {
       absl::StrAppend(&text, ", ", doppel::FormatDuration(absl::Seconds(operation.eta_seconds())), " left");
     }
+    if (operation.stalled_seconds() > 0) {
+      absl::StrAppend(&text, ", no progress for ",
+                      doppel::FormatDuration(absl::Seconds(operation.stalled_seconds())));
+    }
   } else if (operation.generation() != 0) {
     absl::StrAppend(&text, ": generation ", operation.generation());
   }

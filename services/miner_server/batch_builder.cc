@@ -88,6 +88,11 @@ v1::Batch MakeHeader(const Generation* generation, const v1::StreamSpec& spec, c
   header.set_epoch(planned.epoch);
   header.set_drawn_by(planned.drawn_by);
   header.set_hard_share(static_cast<float>(planned.hard_share));
+  if (planned.decision.has_value()) *header.mutable_decision() = *planned.decision;
+  if (planned.subspace_stage.has_value()) {
+    header.set_subspace_stage(*planned.subspace_stage);
+    header.set_subspace_share(static_cast<float>(planned.subspace_share));
+  }
   const SimilarityStatistics similarity = BatchSimilarity(generation, planned.identities);
   header.set_mean_similarity(similarity.mean);
   header.set_max_similarity(similarity.max);

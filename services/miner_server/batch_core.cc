@@ -39,8 +39,12 @@ bool IsGrey(const Image& image) {
 
 }  // namespace
 
-BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits)
-    : miner_(std::move(miner)), catalog_(miner_->catalog()), limits_(limits), builder_(catalog_) {}
+BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits, SteeredPlans* steering)
+    : miner_(std::move(miner)),
+      catalog_(miner_->catalog()),
+      limits_(limits),
+      steering_(steering),
+      builder_(catalog_) {}
 
 absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   const v1::PlanSpec& plan = spec.plan();
@@ -166,12 +170,30 @@ absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::Str
   if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
     ASSIGN_OR_RETURN(*stream->spec.mutable_image(), CompleteShape(spec));
   }
+  if (spec.plan().has_steering() && steering_ != nullptr) {
+    ASSIGN_OR_RETURN(stream->steered, steering_->Join(spec.plan(), spec.seed()));
+    ASSIGN_OR_RETURN(const auto bound, stream->steered->Bind(stream->generation));
+    stream->plan = bound->plan;
+    return std::shared_ptr<const BoundStream>(std::move(stream));
+  }
   ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, stream->generation));
   return std::shared_ptr<const BoundStream>(std::move(stream));
 }
 
 bool BatchCore::IsCurrent(const BoundStream& stream) const {
   return stream.spec.generation() != 0 || miner_->ActiveGeneration() == stream.generation;
+}
+
+absl::StatusOr<PlannedBatch> BatchCore::Draw(const BoundStream& stream, uint64_t cursor) {
+  if (stream.steered == nullptr) {
+    PlannedBatch planned = stream.plan->At(cursor);
+    planned.decision = DecisionAt(stream.spec.plan(), cursor);
+    return planned;
+  }
+  ASSIGN_OR_RETURN(const auto bound, stream.steered->At(cursor, stream.generation));
+  PlannedBatch planned = bound->plan->At(cursor);
+  planned.decision = DecisionAt(bound->spec, cursor);
+  return planned;
 }
 
 absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t cursor,
@@ -182,7 +204,7 @@ absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t c
   // A stream has several batches in the making instead.
   options.decode_threads = envelope == BatchEnvelope::kStreamBatches ? 1 : limits_.decode_threads;
   options.borrow_bytes = limits_.borrow_bytes;
-  const PlannedBatch planned = stream.plan->At(cursor);
+  ASSIGN_OR_RETURN(const PlannedBatch planned, Draw(stream, cursor));
   const bool reads = limits_.read_ahead && stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
   if (reads) ReadAhead(stream, planned);
   const int64_t faults = MajorFaults();

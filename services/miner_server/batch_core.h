@@ -14,6 +14,7 @@
 #include "doppel/v1/batches.pb.h"
 #include "miner/miner.h"
 #include "miner/planning/plan.h"
+#include "miner/planning/steering.h"
 #include "services/miner_server/batch_builder.h"
 
 namespace doppel {
@@ -34,6 +35,8 @@ struct BoundStream {
   v1::StreamSpec spec;                           // with the image's shape filled in
   std::shared_ptr<const Generation> generation;  // null: none yet
   std::shared_ptr<const Plan> plan;
+  // Set: the plan follows reports, and this is what it was when the stream was bound.
+  std::shared_ptr<SteeredPlan> steered;
 
   uint64_t generation_number() const { return generation == nullptr ? 0 : generation->number(); }
 };
@@ -42,7 +45,8 @@ struct BoundStream {
 // Build may take long (they touch disks): never on a thread of gRPC's.
 class BatchCore {
  public:
-  BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits);
+  // `steering` is not owned; null: no plan follows reports.
+  BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits, SteeredPlans* steering = nullptr);
 
   // INVALID_ARGUMENT names the field; FAILED_PRECONDITION: the plan needs a generation and there is none;
   // NOT_FOUND: no generation of that number.
@@ -68,12 +72,15 @@ class BatchCore {
   absl::Status Validate(const v1::StreamSpec& spec) const;
   absl::StatusOr<v1::ImageShape> CompleteShape(const v1::StreamSpec& spec);
   absl::StatusOr<v1::ImageShape> FirstImageShape();
+  // Draws, and keeps what that was by alive.
+  absl::StatusOr<PlannedBatch> Draw(const BoundStream& stream, uint64_t cursor);
   absl::StatusOr<std::shared_ptr<const Plan>> PlanFor(const v1::StreamSpec& spec,
                                                       const std::shared_ptr<const Generation>& generation);
 
   const std::shared_ptr<Miner> miner_;
   const std::shared_ptr<const Catalog> catalog_;
   const BatchLimits limits_;
+  SteeredPlans* const steering_;
   BatchBuilder builder_;
   std::atomic<int64_t> cold_until_{0};  // Unix nanoseconds: files were not in memory a moment ago
 

@@ -4,6 +4,7 @@
 
 #include "doppel/v1/models.grpc.pb.h"
 #include "doppel/v1/reports.grpc.pb.h"
+#include "miner/planning/steering.h"
 #include "services/miner_server/control_services.h"
 
 namespace doppel {
@@ -31,7 +32,9 @@ class ModelServiceImpl final : public v1::ModelService::CallbackService {
 // What trainers report, over gRPC.
 class ReportServiceImpl final : public v1::ReportService::CallbackService {
  public:
-  explicit ReportServiceImpl(ControlEnvironment environment) : environment_(std::move(environment)) {}
+  // `steering` is not owned; null: no plan follows reports.
+  explicit ReportServiceImpl(ControlEnvironment environment, SteeredPlans* steering = nullptr)
+      : environment_(std::move(environment)), steering_(steering) {}
 
   grpc::ServerUnaryReactor* ReportSteps(grpc::CallbackServerContext* context,
                                         const v1::ReportStepsRequest* request,
@@ -42,12 +45,16 @@ class ReportServiceImpl final : public v1::ReportService::CallbackService {
   grpc::ServerUnaryReactor* ListSubspaceHardness(grpc::CallbackServerContext* context,
                                                  const v1::ListSubspaceHardnessRequest* request,
                                                  v1::ListSubspaceHardnessResponse* response) override;
+  grpc::ServerUnaryReactor* ListSteering(grpc::CallbackServerContext* context,
+                                         const v1::ListSteeringRequest* request,
+                                         v1::ListSteeringResponse* response) override;
 
  private:
   absl::Status Describe(const v1::DescribeRepresentationsRequest& request,
                         v1::DescribeRepresentationsResponse* response) const;
 
   const ControlEnvironment environment_;
+  SteeredPlans* const steering_;
 };
 
 // EmbeddingService.FetchRange.

@@ -98,6 +98,9 @@ absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) 
   options.policy.set_min_active_share(config.recluster_min_active_share());
   options.policy.set_min_interval_seconds(config.recluster_min_interval());
   options.policy.set_max_per_day(config.recluster_max_per_day());
+  options.policy.set_max_churn(config.recluster_max_churn());
+  options.stall_after = absl::Seconds(config.stall_seconds());
+  options.stall_cancel = config.stall_cancel();
   options.keep_models = config.keep_models();
   options.live_half_life = config.live_half_life();
   options.live_snapshot_interval = absl::Seconds(config.live_snapshot_seconds());
@@ -135,6 +138,7 @@ MinerServerOptions ServerOptions(const v1::MinerConfig& config) {
   options.part_bytes = config.part_bytes();
   options.http_port = config.http_port();
   options.work_groups = config.state() + "/work_groups";
+  options.steering = config.state() + "/steering";
   options.limits = Limits(config);
   options.tls.cert = config.tls_cert();
   options.tls.key = config.tls_key();

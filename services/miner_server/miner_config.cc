@@ -99,6 +99,7 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_cluster_nice(10);
   config.set_recluster_min_interval(60);
   config.set_recluster_max_per_day(48);
+  config.set_stall_seconds(600);
   SetDefaultLimits(&config);
   config.set_keep_models(16);
   config.set_live_half_life(1000);
@@ -132,6 +133,8 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"max_batch_samples", double(config.max_batch_samples()), 1, 1 << 24},
         Range{"cluster_nice", double(config.cluster_nice()), 0, 19},
         Range{"recluster_min_active_share", config.recluster_min_active_share(), 0, 1},
+        Range{"recluster_max_churn", config.recluster_max_churn(), 0, 1},
+        Range{"stall_seconds", config.stall_seconds(), 0, 30 * 86400.0},
         Range{"recluster_min_interval", config.recluster_min_interval(), 1, 30 * 86400.0},
         Range{"recluster_max_per_day", double(config.recluster_max_per_day()), 1, 86400},
         Range{"audit_log_bytes", double(config.audit_log_bytes()), 0, 1e15},
@@ -189,6 +192,10 @@ std::string MinerConfigHelp(const std::string& field) {
       {"recluster_every_batches", "policy: mine again after so many acknowledged batches; 0: never"},
       {"recluster_max_staleness", "policy: mine again when the model is so many steps ahead; 0: never"},
       {"recluster_min_active_share", "policy: mine again when fewer of the triplets are active; 0: never"},
+      {"recluster_max_churn",
+       "policy: mine again when more of a sample would be in another subspace; 0: never"},
+      {"stall_seconds", "a job that makes no progress for so long is reported as stalled; 0: never"},
+      {"stall_cancel", "end a stalled job as failed"},
       {"recluster_min_interval", "policy: seconds from one job to the next, at least"},
       {"recluster_max_per_day", "policy: jobs within 24 hours, at most"},
       {"tls_cert", "PEM file of the server's certificate: turns TLS on"},

@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "absl/base/call_once.h"
@@ -35,6 +36,7 @@ namespace doppel {
 namespace {
 
 constexpr int kControlThreads = 2;
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(500);
 
 std::string RandomIncarnation() {
   std::random_device device;
@@ -91,7 +93,8 @@ class MinerServerImpl final : public MinerServer {
         metrics_(metrics_registry_),
         queued_(options_.limits.queued_batch_bytes),
         streams_({options_.limits.max_streams, options_.limits.max_streams_per_client}),
-        core_(miner_, LimitsOf(options_)),
+        steering_(PosixFileSystem(), options_.steering, miner_->catalog()),
+        core_(miner_, LimitsOf(options_), &steering_),
         batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         decode_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         control_executor_(MakeThreadPool(kControlThreads)),
@@ -104,7 +107,7 @@ class MinerServerImpl final : public MinerServer {
         mining_(Control()),
         embedding_(Control()),
         models_(Control()),
-        reports_(Control()) {}
+        reports_(Control(), &steering_) {}
 
   ~MinerServerImpl() override { Shutdown(absl::ZeroDuration()); }
 
@@ -132,6 +135,7 @@ class MinerServerImpl final : public MinerServer {
     }
     address_ = absl::StrCat(host, ":", port);
     SetServing(true);
+    watchdog_ = std::thread([this] { WatchJobs(); });
     if (options_.http_port >= 0) {
       HttpEndpoint::Routes routes;
       routes.metrics = [this] { return ExposeMetrics(); };
@@ -159,6 +163,11 @@ class MinerServerImpl final : public MinerServer {
     absl::MutexLock lock(&shutdown_mutex_);
     if (stopped_) return;
     stopped_ = true;
+    {
+      absl::MutexLock watch(&watch_mutex_);
+      watching_ = false;
+    }
+    if (watchdog_.joinable()) watchdog_.join();
     Drain();
     if (grace > absl::ZeroDuration() && !streams_.WaitUntilEmpty(grace)) {
       DOPPEL_LOG(kWarning, streams_.open(), " streams did not end within ", absl::FormatDuration(grace),
@@ -191,6 +200,22 @@ class MinerServerImpl final : public MinerServer {
     if (health == nullptr) return;
     for (const char* service : kMinerServices) health->SetServingStatus(service, serving);
     health->SetServingStatus("", serving);
+    if (serving) health->SetServingStatus(kJobsHealth, true);
+  }
+
+  // A stalled job harms no stream: health has a name of its own for it.
+  void WatchJobs() {
+    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+    bool moving = true;
+    while (true) {
+      const bool stalled = !miner_->StalledOperation().empty();
+      if (health != nullptr && stalled == moving) health->SetServingStatus(kJobsHealth, !stalled);
+      moving = !stalled;
+      metrics_.stalled.Set(stalled ? 1 : 0);
+      const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_mutex_) { return !watching_; };
+      absl::MutexLock lock(&watch_mutex_);
+      if (watch_mutex_.AwaitWithTimeout(absl::Condition(&over), kWatchInterval)) return;
+    }
   }
 
   std::string ExposeMetrics() {
@@ -206,6 +231,7 @@ class MinerServerImpl final : public MinerServer {
   ServerMetrics metrics_;
   MemoryBudget queued_;
   StreamRegistry streams_;
+  SteeredPlans steering_;
   BatchCore core_;
   // Destroyed before what their work touches, and after the server.
   const std::unique_ptr<Executor> batch_executor_;
@@ -225,6 +251,9 @@ class MinerServerImpl final : public MinerServer {
   int http_port_ = 0;
   absl::Mutex shutdown_mutex_;
   bool stopped_ ABSL_GUARDED_BY(shutdown_mutex_) = false;
+  absl::Mutex watch_mutex_;
+  bool watching_ ABSL_GUARDED_BY(watch_mutex_) = true;
+  std::thread watchdog_;
 };
 
 }  // namespace

@@ -18,6 +18,9 @@ inline constexpr const char* kMinerServices[] = {"doppel.v1.BatchService",     "
                                                  "doppel.v1.EmbeddingService", "doppel.v1.CleaningService",
                                                  "doppel.v1.ModelService",     "doppel.v1.ReportService"};
 
+// The health service's name for jobs: NOT_SERVING while the one that runs makes no progress.
+inline constexpr const char kJobsHealth[] = "doppel.jobs";
+
 struct MinerServerOptions {
   std::string listen = "127.0.0.1:0";  // port 0 picks a free one
   int batch_threads = 2;               // ≥ 1: build batches, over all streams
@@ -27,6 +30,8 @@ struct MinerServerOptions {
   uint64_t borrow_bytes = 4096;  // samples from this size on are sent from where they lie
   // Of the journals of dynamic work groups. Empty: there are none.
   std::string work_groups;
+  // Of the journals of steered plans. Empty: no plan follows reports.
+  std::string steering;
   // The journal of cleaning. Empty: there is none.
   std::string cleaning;
   int http_port =

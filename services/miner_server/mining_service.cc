@@ -166,9 +166,14 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchResponse> {
 }  // namespace
 
 MiningServiceImpl::MiningServiceImpl(ControlEnvironment environment) : environment_(std::move(environment)) {
-  environment_.miner->SetTrainingSource([metrics = environment_.metrics] {
+  environment_.miner->SetTrainingSource([metrics = environment_.metrics, live = environment_.miner->live()] {
     TrainingFacts facts;
     facts.batches_acknowledged = static_cast<uint64_t>(metrics->batches_acknowledged.Value());
+    if (live == nullptr) return facts;
+    const RunningMeanManager::Training training = live->DescribeTraining();
+    facts.model_step = training.model_step;
+    facts.active_share = training.active_share;
+    facts.generation = training.generation;
     return facts;
   });
 }
@@ -199,6 +204,7 @@ absl::Status MiningServiceImpl::FillDescription(v1::DescribeResponse* response) 
       static_cast<uint64_t>(environment_.metrics->batches_acknowledged.Value()));
   response->set_bytes_sent(static_cast<uint64_t>(environment_.metrics->bytes_sent.Value()));
   response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - environment_.started));
+  response->set_stalled_operation(miner.StalledOperation());
   for (const v1::Operation& operation : miner.ListOperations()) {
     if (operation.state() == v1::Operation::STATE_RUNNING) response->set_running_operation(operation.id());
   }

@@ -21,7 +21,10 @@ grpc::ServerUnaryReactor* ReportServiceImpl::ReportSteps(grpc::CallbackServerCon
                                                          v1::ReportStepsResponse* response) {
   return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
     ASSIGN_OR_RETURN(RunningMeanManager* const live, LiveOf(environment_));
-    return StoreResult(live->Report(*request), response);
+    RETURN_IF_ERROR(StoreResult(live->Report(*request), response));
+    // Also those of a run that does not own the live representations: its plan is its own.
+    if (steering_ != nullptr) steering_->Report(*request);
+    return absl::OkStatus();
   });
 }
 
@@ -57,6 +60,15 @@ grpc::ServerUnaryReactor* ReportServiceImpl::ListSubspaceHardness(
   return RunCall(*environment_.executor, context, [this, request, response]() -> absl::Status {
     ASSIGN_OR_RETURN(const RunningMeanManager* const live, LiveOf(environment_));
     *response = live->Hardness(request->generation());
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ReportServiceImpl::ListSteering(grpc::CallbackServerContext* context,
+                                                          const v1::ListSteeringRequest* request,
+                                                          v1::ListSteeringResponse* response) {
+  return RunCall(*environment_.executor, context, [this, request, response] {
+    if (steering_ != nullptr) *response = steering_->List(request->run());
     return absl::OkStatus();
   });
 }

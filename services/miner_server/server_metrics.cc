@@ -14,6 +14,7 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
       streams(registry.GetGauge("doppel_miner_streams", "Open streams.")),
       generation(
           registry.GetGauge("doppel_miner_active_generation", "Number of the active generation; 0: none.")),
+      stalled(registry.GetGauge("doppel_miner_operation_stalled", "1: the job that runs makes no progress.")),
       build_seconds(registry.GetHistogram("doppel_miner_batch_build_seconds", "Time to build one batch.",
                                           LatencyBounds())) {}
 

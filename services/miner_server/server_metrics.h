@@ -14,6 +14,7 @@ struct ServerMetrics {
   Counter& streams_opened;
   Gauge& streams;
   Gauge& generation;
+  Gauge& stalled;
   Histogram& build_seconds;
 };
 

@@ -47,6 +47,7 @@ const std::vector<MethodRule>& MethodRules() {
       {"doppel.v1.ModelService/PublishModel", Role::kTrainer, Plane::kControl},
       {"doppel.v1.ModelService/QueryModel", Role::kTrainer, Plane::kControl},
       {"doppel.v1.ReportService/DescribeRepresentations", Role::kViewer, Plane::kControl},
+      {"doppel.v1.ReportService/ListSteering", Role::kViewer, Plane::kControl},
       {"doppel.v1.ReportService/ListSubspaceHardness", Role::kViewer, Plane::kControl},
       {"doppel.v1.ReportService/ReportSteps", Role::kTrainer, Plane::kData},
       {"grpc.health.v1.Health/Check", Role::kNobody, Plane::kOpen},

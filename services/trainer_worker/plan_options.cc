@@ -89,9 +89,10 @@ absl::Status ApplyNumber(absl::string_view option, absl::string_view key, absl::
   } else if (key == "overlap") {
     spec->set_overlap(count);
   } else {
-    return BadPlanOption(option,
-                         "there are groups, group_size, pool, skip, similarity_max, similarity_min, overlap, "
-                         "category_separator, images, subspace_weight, part, stage and hardness");
+    return BadPlanOption(
+        option,
+        "there are groups, group_size, pool, skip, similarity_max, similarity_min, overlap, "
+        "category_separator, images, subspace_weight, schedule, steering_window, part, stage and hardness");
   }
   return whole ? absl::OkStatus() : BadPlanOption(option, "a whole number is wanted");
 }
@@ -108,6 +109,13 @@ absl::Status ApplyPlanOptions(const std::vector<std::string>& options, v1::PlanS
       RETURN_IF_ERROR(ApplyList(option, key, value, spec));
     } else if (key == "category_separator") {
       spec->set_category_separator(std::string(value));
+    } else if (key == "schedule") {
+      if (value != "hardness") return BadPlanOption(option, "schedule=hardness is all there is");
+      spec->mutable_steering()->set_by_hardness(true);
+    } else if (key == "steering_window") {
+      uint32_t window = 0;
+      if (!absl::SimpleAtoi(value, &window)) return BadPlanOption(option, "a whole number is wanted");
+      spec->mutable_steering()->set_window(window);
     } else if (key == "images") {
       if (value != "other_camera") return BadPlanOption(option, "images=other_camera is all there is");
       spec->set_images(v1::IMAGE_CHOICE_OTHER_CAMERA);

@@ -14,6 +14,10 @@ void AddData(CLI::App& app, TrainOptions* o) {
       ->capture_default_str();
   group->add_option("--plan-option", o->plan_options,
                     "key=value: a setting of the plan (groups, pool, part, hardness, …); repeat for more");
+  group->add_option(
+      "--hardness-band", o->hardness_band,
+      "LO:HI: the miner holds the share of active triplets in this band, such as 0.05:0.15, by how "
+      "much of the batches is hard");
   group->add_option("-P", o->identities_per_batch, "Identities per batch")->capture_default_str();
   group->add_option("-K", o->samples_per_identity, "Samples per identity")->capture_default_str();
   group->add_option("--run-length", o->run_length, "subspace: consecutive batches from one")

@@ -66,7 +66,39 @@ absl::Status FillSharing(const TrainOptions& o, v1::StreamSpec* stream) {
   return absl::OkStatus();
 }
 
+// Whose reports steer is known when the run has its name.
+absl::Status FillSteering(const TrainOptions& o, v1::PlanSpec* plan) {
+  if (!o.hardness_band.empty()) {
+    const std::pair<absl::string_view, absl::string_view> band =
+        absl::StrSplit(o.hardness_band, absl::MaxSplits(':', 1));
+    double low = 0, high = 0;
+    if (!absl::SimpleAtod(band.first, &low) || !absl::SimpleAtod(band.second, &high) ||
+        !(low > 0 && low < high && high <= 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--hardness-band is \"", o.hardness_band,
+                       "\": write it as LOW:HIGH, two shares such as 0.05:0.15"));
+    }
+    RETURN_IF_ERROR(OneOf("--plan with --hardness-band", o.plan, {"auto", "look_alikes", "mixture"}));
+    plan->mutable_steering()->set_active_low(low);
+    plan->mutable_steering()->set_active_high(high);
+  }
+  if (!plan->has_steering()) return absl::OkStatus();
+  if (o.report_every == 0) {
+    return absl::InvalidArgumentError("--report-every is 0: a plan that follows reports needs them");
+  }
+  if (o.accumulate != 1) {
+    return absl::InvalidArgumentError(
+        "--accumulate goes with plans that do not follow reports only: the active share of each batch is not "
+        "known");
+  }
+  plan->mutable_steering()->set_run(o.run);
+  return absl::OkStatus();
+}
+
 absl::Status CheckTraining(const TrainOptions& o) {
+  v1::PlanSpec unused_spec;
+  RETURN_IF_ERROR(ApplyPlanOptions(o.plan_options, &unused_spec));
+  RETURN_IF_ERROR(FillSteering(o, &unused_spec));
   v1::StreamSpec unused;
   RETURN_IF_ERROR(FillSharing(o, &unused));
   RETURN_IF_ERROR(AtLeast("--accumulate", o.accumulate, 1));
@@ -115,6 +147,7 @@ void AddLaterSettings(const TrainOptions& o, nlohmann::ordered_json* training) {
     (*training)["loss_options"] = settings;
   }
   if (!o.plan_options.empty()) (*training)["plan_options"] = o.plan_options;
+  if (!o.hardness_band.empty()) (*training)["hardness_band"] = o.hardness_band;
   if (o.accumulate != 1) (*training)["accumulate"] = o.accumulate;
   if (o.ema != 0) (*training)["ema"] = o.ema;
   if (o.freeze_steps != 0) (*training)["freeze_steps"] = o.freeze_steps;
@@ -170,8 +203,6 @@ absl::Status ResolveTrainOptions(const ModelSpec& spec, TrainOptions* options) {
   RETURN_IF_ERROR(OneOf("--plan", options->plan,
                         {"auto", "random", "subspace", "subspace_overlap", "nearest_identities",
                          "doppelganger", "offline_triplets", "category", "look_alikes", "mixture"}));
-  v1::PlanSpec unused_plan;
-  RETURN_IF_ERROR(ApplyPlanOptions(options->plan_options, &unused_plan));
   RETURN_IF_ERROR(OneOf("--payload", options->payload, {"encoded", "decoded", "reference"}));
   RETURN_IF_ERROR(OneOf("--augment", options->augment, {"none", "mild"}));
   RETURN_IF_ERROR(OneOf("--resume", options->resume, {"auto", "never"}));
@@ -302,6 +333,7 @@ absl::StatusOr<v1::StreamSpec> MakeStreamSpec(const TrainOptions& options, const
   plan.set_split(options.split);
   plan.set_identity_limit(options.identity_limit);
   RETURN_IF_ERROR(ApplyPlanOptions(options.plan_options, &plan));
+  RETURN_IF_ERROR(FillSteering(options, &plan));
   stream.set_seed(options.seed);
   stream.set_cursor(cursor);
   if (options.payload == "encoded") {

@@ -29,6 +29,8 @@ struct TrainOptions {
 
   std::string plan = "auto";
   std::vector<std::string> plan_options;  // key=value, see plan_options.h
+  // "LO:HI": the miner holds the active share there, by how much of the batches is hard. Empty: it does not.
+  std::string hardness_band;
   uint32_t identities_per_batch = 48;
   uint32_t samples_per_identity = 4;
   uint32_t run_length = 1;

@@ -1,4 +1,5 @@
 """Trainers publish models and report embeddings; the miner clusters by both, and keeps them over a kill -9."""
+import json
 import pathlib
 import shutil
 
@@ -11,9 +12,9 @@ STEPS = 40
 
 class RepresentationsTest(DoppelTest):
     def train(self, miner, *flags, output="run", steps=STEPS):
+        flags = flags if "--plan" in flags else ("--plan", "subspace", *flags)
         return run(BIN / "doppel-trainer", "-q", "train", "--server", miner.address, "--output", self.folder / output,
-                   "--model", MODEL, "--steps", steps, "-P", "16", "-K", "2", "--plan", "subspace", "--no-tensorboard",
-                   *flags).stderr
+                   "--model", MODEL, "--steps", steps, "-P", "16", "-K", "2", "--no-tensorboard", *flags).stderr
 
     def describe(self, miner, *flags):
         return run_json(BIN / "doppel", "representations", "--server", miner.address, *flags)
@@ -91,6 +92,38 @@ class RepresentationsTest(DoppelTest):
         described = self.describe(miner)
         self.assertEqual(owner, described["run"])
         self.assertGreater(int(described["refused_reports"]), 0)
+
+    def stream_of(self, output):
+        lines = (self.folder / output / "steps.jsonl").read_text().splitlines()
+        return [(step["cursor"], step["subspace"], step["mean_similarity"], step["max_similarity"])
+                for step in map(json.loads, lines)]
+
+    def follow_reports(self, flags, decisions):
+        """A plan that follows reports, over a kill -9 of the miner: whoever asks again is told the same."""
+        miner = self.start_miner()
+        miner.recluster(subspaces=3)
+        flags = [*flags, "--plan-option", "steering_window=8", "--report-every", "1", "--run", "steered"]
+        self.train(miner, *flags, output="one", steps=60)
+        miner.kill()
+        miner.start()
+        self.train(miner, *flags, output="one", steps=90)
+        listed = run_json(BIN / "doppel", "steering", "--server", miner.address)["plans"]
+        self.assertEqual(1, len(listed))
+        self.assertGreater(len(listed[0]["plan"][decisions]), 1)
+        self.assertEqual("steered", listed[0]["steering"]["run"])
+        self.assertGreaterEqual(int(listed[0]["settled_below"]), 90)
+        self.train(miner, *flags, output="two", steps=90)
+        self.assertEqual(self.stream_of("one"), self.stream_of("two"))
+        self.assertEqual(list(range(90)), [step[0] for step in self.stream_of("one")])
+        return run(BIN / "doppel", "steering", "steered", "--server", miner.address).stdout
+
+    def test_a_band_of_the_active_share_is_held_and_replayed(self):
+        shown = self.follow_reports(["--plan", "auto", "--hardness-band", "0.001:0.002"], "hardness")
+        self.assertIn("hard share", shown)
+
+    def test_hard_subspaces_are_visited_by_facts(self):
+        shown = self.follow_reports(["--plan", "subspace", "--plan-option", "schedule=hardness"], "subspace_stage")
+        self.assertIn("by hardness", shown)
 
     def test_silence_when_asked_for(self):
         miner = self.start_miner()

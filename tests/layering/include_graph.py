@@ -21,7 +21,7 @@ ROOMS = {
     "miner/neighbours": ["miner/representation", "common/index"],
     "miner/cleaning": ["miner/representation", "miner/clustering", "miner/neighbours", "common/index"],
     "miner/generation": ["miner/representation", "miner/clustering", "miner/neighbours", "miner/cleaning", "common/catalog"],
-    "miner/planning": ["miner/cleaning", "miner/generation", "common/catalog"],
+    "miner/planning": ["miner/representation", "miner/cleaning", "miner/generation", "common/catalog"],
     "miner": ["miner/representation", "miner/models", "miner/cleaning", "miner/clustering", "miner/generation", "miner/neighbours", "miner/planning", "common/catalog"],
     "trainer/stream": ["common/image", "common/net"],
     "trainer/loss": [],

@@ -153,7 +153,7 @@ v1::StepReport MeanPerIdentity(const BatchReport& batch) {
   report.set_cursor(batch.cursor);
   report.set_subspace(batch.subspace);
   report.set_loss(batch.loss);
-  report.set_active_share(batch.active_share);
+  if (batch.active_share.has_value()) report.set_active_share(*batch.active_share);
   report.set_dimension(static_cast<uint32_t>(batch.dimension));
   const size_t dimension = static_cast<size_t>(batch.dimension);
   std::unordered_map<int64_t, size_t> rows;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ struct BatchReport {
   uint64_t cursor = 0;
   int32_t subspace = -1;
   double loss = 0;
-  double active_share = 0;
+  std::optional<double> active_share;  // nullopt: it and the loss are not known
   int dimension = 0;
   std::vector<int64_t> identities;  // [B], each image's
   std::vector<float> embeddings;    // [B, dimension]

@@ -48,6 +48,9 @@ class GenerationControlTest : public testing::Test {
     options.lease_identities = 16;
     options.find_neighbours = neighbours_;
     options.keep_generations = keep_;
+    options.stall_after = stall_after_;
+    options.stall_cancel = stall_cancel_;
+    options.open_stores = [this]() -> absl::StatusOr<const RunningMeanManager*> { return live_.get(); };
     auto manager = GenerationManager::Open(std::move(options));
     EXPECT_TRUE(manager.ok()) << manager.status();
     return *std::move(manager);
@@ -95,6 +98,9 @@ class GenerationControlTest : public testing::Test {
       MakeFakeCatalog(kControlIdentities + 10, 2, 5, 1, {{"test", 10}, {"train", kControlIdentities}});
   NeighbourSearch neighbours_ = NextRows;
   uint32_t keep_ = 0;
+  absl::Duration stall_after_ = absl::ZeroDuration();
+  bool stall_cancel_ = false;
+  std::unique_ptr<RunningMeanManager> live_;
 };
 
 TEST_F(GenerationControlTest, NeighboursAreCatalogNumbersAndSurviveARestart) {
@@ -463,6 +469,191 @@ TEST_F(GenerationControlTest, ThePolicyIsDurable) {
   EXPECT_EQ(manager->GetPolicy().policy().max_staleness_steps(), 77U);
   spec.set_min_active_share(2);
   EXPECT_EQ(manager->SetPolicy(spec).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Trainers that report on a generation; every identity near the axis (identity + shift) mod groups.
+class GenerationPolicyTest : public GenerationControlTest {
+ protected:
+  GenerationPolicyTest() {
+    RunningMeanManager::Options options;
+    options.fs = &PosixFileSystem();
+    options.clock = &clock_;
+    options.directory = directory_.path() + "/live";
+    options.catalog_fingerprint = catalog_->fingerprint();
+    options.identities = catalog_->num_identities();
+    options.half_life = 1;
+    options.snapshot_interval = absl::ZeroDuration();
+    options.owner_patience = absl::Hours(1000);
+    live_ = RunningMeanManager::Open(std::move(options)).value();
+  }
+  void Report(uint64_t generation, uint64_t step, double active, uint64_t first_shifted = ~uint64_t{0}) {
+    v1::ReportStepsRequest request;
+    request.set_run("run");
+    v1::StepReport& report = *request.add_steps();
+    report.set_model_step(step);
+    report.set_generation(generation);
+    report.set_subspace(-1);
+    report.set_active_share(active);
+    report.set_dimension(kControlDimension);
+    for (uint64_t i = 10; i < 10 + kControlIdentities; ++i) {
+      report.add_identities(i);
+      report.add_samples(1);
+      for (int d = 0; d < kControlDimension; ++d) {
+        const float value = SyntheticValue(i >= first_shifted ? i + 1 : i, d, kControlGroups);
+        report.mutable_embeddings()->append(reinterpret_cast<const char*>(&value), sizeof value);
+      }
+    }
+    ASSERT_TRUE(live_->Report(request)->accepted());
+  }
+  void FeedFromLive(GenerationManager& manager) {
+    manager.SetTrainingSource([this] {
+      TrainingFacts facts;
+      const RunningMeanManager::Training training = live_->DescribeTraining();
+      facts.model_step = training.model_step;
+      facts.active_share = training.active_share;
+      facts.generation = training.generation;
+      return facts;
+    });
+  }
+};
+
+TEST_F(GenerationPolicyTest, AFallingActiveShareOfThisGenerationMines) {
+  auto manager = Open();
+  Mine(*manager, 1);
+  FeedFromLive(*manager);
+  v1::ReclusterPolicySpec spec;
+  spec.set_min_active_share(0.1);
+  ASSERT_TRUE(manager->SetPolicy(spec).ok());
+  clock_.Advance(absl::Hours(1));
+  for (uint64_t i = 0; i < RunningMeanManager::kFewestBatches; ++i) {
+    EXPECT_LT(manager->GetPolicy().active_share(), 0) << "too few to say";
+    Report(1, 800 + i, 0.05);
+  }
+  EXPECT_NEAR(manager->GetPolicy().active_share(), 0.05, 1e-9);
+  WriteModel(model_, "weights-b", kControlDimension, 900);
+  manager->Look();
+  ASSERT_EQ(manager->ListOperations().size(), 2U);
+  EXPECT_THAT(manager->ListOperations().back().policy_reason(), HasSubstr("active"));
+  ASSERT_EQ(Finish(*manager, manager->ListOperations().back().id()).state(), v1::Operation::STATE_SUCCEEDED);
+  clock_.Advance(absl::Hours(1));
+  WriteModel(model_, "weights-c", kControlDimension, 1000);
+  EXPECT_LT(manager->GetPolicy().active_share(), 0) << "that was of the generation before";
+  manager->Look();
+  EXPECT_EQ(manager->ListOperations().size(), 2U);
+}
+
+TEST_F(GenerationPolicyTest, ReportedStepsAreStaleness) {
+  auto manager = Open();
+  Mine(*manager, 1);
+  FeedFromLive(*manager);
+  v1::ReclusterPolicySpec spec;
+  spec.set_max_staleness_steps(100);
+  ASSERT_TRUE(manager->SetPolicy(spec).ok());
+  clock_.Advance(absl::Hours(1));
+  Report(1, 800, 0.5);
+  EXPECT_EQ(manager->GetPolicy().staleness_steps(), 100U);
+  EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("no condition"));
+  Report(1, 801, 0.5);
+  EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("re-cluster: the model is 101 steps ahead"));
+}
+
+TEST_F(GenerationPolicyTest, ChurnOfASampleMines) {
+  auto manager = Open();
+  Mine(*manager, 1);
+  FeedFromLive(*manager);
+  v1::ReclusterPolicySpec spec;
+  spec.set_max_churn(0.3);
+  ASSERT_TRUE(manager->SetPolicy(spec).ok());
+  clock_.Advance(absl::Hours(1));
+  EXPECT_LT(manager->GetPolicy().sampled_churn(), 0) << "nobody was reported";
+  Report(1, 750, 0.5);
+  EXPECT_LT(manager->GetPolicy().sampled_churn(), 0) << "looked a moment ago";
+  clock_.Advance(absl::Seconds(11));
+  EXPECT_EQ(manager->GetPolicy().sampled_churn(), 0);
+  manager->Look();
+  EXPECT_EQ(manager->ListOperations().size(), 1U);
+  // Half of them move to the next axis; what was before is forgotten.
+  Report(1, 850, 0.5, 10 + kControlIdentities / 2);
+  clock_.Advance(absl::Seconds(11));
+  EXPECT_NEAR(manager->GetPolicy().sampled_churn(), 0.5, 1e-9);
+  manager->Look();
+  ASSERT_EQ(manager->ListOperations().size(), 2U);
+  EXPECT_THAT(manager->ListOperations().back().policy_reason(), HasSubstr("0.5 of a sample"));
+}
+
+TEST_F(GenerationPolicyTest, IntervalAndBudgetHoldIt) {
+  auto manager = Open();
+  Mine(*manager, 1);
+  FeedFromLive(*manager);
+  v1::ReclusterPolicySpec spec;
+  spec.set_max_staleness_steps(10);
+  spec.set_min_interval_seconds(600);
+  spec.set_max_per_day(2);
+  ASSERT_TRUE(manager->SetPolicy(spec).ok());
+  const auto jobs = [&manager] { return manager->ListOperations().size(); };
+  for (uint64_t round = 1; round <= 3; ++round) {
+    WriteModel(model_, absl::StrCat("weights-", round), kControlDimension,
+               static_cast<int>(700 + 100 * round));
+    Report(round, 700 + 100 * round, 0.5);
+    clock_.Advance(absl::Seconds(300));
+    manager->Look();
+    EXPECT_EQ(jobs(), round) << "too soon";
+    clock_.Advance(absl::Seconds(301));
+    manager->Look();
+    if (round == 3) break;
+    ASSERT_EQ(jobs(), round + 1);
+    ASSERT_EQ(Finish(*manager, manager->ListOperations().back().id()).state(),
+              v1::Operation::STATE_SUCCEEDED);
+  }
+  EXPECT_EQ(jobs(), 3U);
+  EXPECT_THAT(manager->GetPolicy().verdict(), HasSubstr("budget of 2"));
+  clock_.Advance(absl::Hours(24));
+  manager->Look();
+  EXPECT_EQ(jobs(), 4U);
+}
+
+TEST_F(GenerationControlTest, AJobWithoutProgressIsStalledUntilItMoves) {
+  stall_after_ = absl::Seconds(30);
+  auto manager = Open();
+  const std::string id = manager->Recluster(Request())->id();
+  v1::LeaseRangeRequest lease;  // by now it is waiting for embedders
+  while (!manager->LeaseRange(lease)->has_lease()) {
+  }
+  manager->Look();
+  clock_.Advance(absl::Seconds(29));
+  manager->Look();
+  EXPECT_EQ(manager->StalledOperation(), "");
+  clock_.Advance(absl::Seconds(1));
+  manager->Look();
+  EXPECT_EQ(manager->StalledOperation(), id);
+  clock_.Advance(absl::Seconds(5));
+  EXPECT_EQ(manager->GetOperation(id)->stalled_seconds(), 35);
+  EXPECT_EQ(manager->events().After(0).back().operation().id(), id);
+  EXPECT_EQ(manager->GetOperation(id)->state(), v1::Operation::STATE_RUNNING);
+  clock_.Advance(absl::Minutes(2));  // the lease that nobody works on goes to another
+  EmbedUntilOver(*manager, id, kControlDimension, kControlGroups, 1);
+  manager->Look();
+  EXPECT_EQ(manager->StalledOperation(), "");
+  EXPECT_EQ(manager->GetOperation(id)->stalled_seconds(), 0);
+  EXPECT_EQ(Finish(*manager, id).state(), v1::Operation::STATE_SUCCEEDED);
+}
+
+TEST_F(GenerationControlTest, AStalledJobCanBeEnded) {
+  stall_after_ = absl::Seconds(30);
+  stall_cancel_ = true;
+  auto manager = Open();
+  const std::string id = manager->Recluster(Request())->id();
+  v1::LeaseRangeRequest lease;
+  while (!manager->LeaseRange(lease)->has_lease()) {
+  }
+  manager->Look();
+  clock_.Advance(absl::Seconds(30));
+  manager->Look();
+  const v1::Operation ended = *manager->WaitOperation(id, absl::Seconds(60));
+  EXPECT_EQ(ended.state(), v1::Operation::STATE_FAILED);
+  EXPECT_THAT(ended.error(), HasSubstr("no progress for 30s in phase embed"));
+  EXPECT_EQ(manager->StalledOperation(), "");
+  Mine(*manager, 1);
 }
 
 }  // namespace

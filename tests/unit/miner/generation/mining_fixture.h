@@ -26,7 +26,7 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     // In memory where there is such a place: the tests sync thousands of times.
-    std::string pattern = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : testing::TempDir();
+    std::string pattern = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : ::testing::TempDir();
     pattern += "/doppel-XXXXXX";
     path_ = mkdtemp(pattern.data());
   }

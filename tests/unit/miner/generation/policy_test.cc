@@ -122,5 +122,17 @@ TEST_F(ReclusterPolicyTest, RefusesWhatMakesNoSense) {
   EXPECT_THAT(std::string(ReclusterPolicy::Validate(spec_).message()), HasSubstr("dry_run"));
 }
 
+TEST_F(ReclusterPolicyTest, ActsOnTheChurnOfASampleOnlyIfItWasChecked) {
+  spec_.set_max_churn(0.3);
+  EXPECT_FALSE(Decide().recluster);
+  facts_.churn = 0.3;
+  EXPECT_FALSE(Decide().recluster);
+  facts_.churn = 0.31;
+  EXPECT_TRUE(Decide().recluster);
+  EXPECT_THAT(Decide().reason, HasSubstr("0.31 of a sample"));
+  spec_.set_max_churn(1.5);
+  EXPECT_THAT(std::string(ReclusterPolicy::Validate(spec_).message()), HasSubstr("max_churn"));
+}
+
 }  // namespace
 }  // namespace doppel

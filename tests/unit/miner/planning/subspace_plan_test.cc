@@ -197,5 +197,94 @@ TEST_F(SubspacePlanTest, ThePlanKeepsItsGenerationAlive) {
   EXPECT_TRUE(plan->At(17) == before);
 }
 
+// ---- stages
+
+void AddStage(v1::PlanSpec* spec, uint64_t from_cursor, const std::vector<float>& weights,
+              uint64_t generation = 3) {
+  v1::SubspaceStage& stage = *spec->add_subspace_stage();
+  stage.set_from_cursor(from_cursor);
+  stage.set_generation(generation);
+  stage.mutable_weight()->Add(weights.begin(), weights.end());
+}
+
+TEST_F(SubspacePlanTest, AStageChangesNothingBeforeItsRound) {
+  v1::PlanSpec spec = SubspaceSpec(10, 1);
+  const auto plain = Make(spec);
+  AddStage(&spec, 150, {1, 1, 1, 1, 1});
+  const auto staged = Make(spec);
+  // Rounds of 99: the next one begins at 198.
+  for (uint64_t cursor = 0; cursor < 198; ++cursor) ASSERT_TRUE(plain->At(cursor) == staged->At(cursor));
+  EXPECT_FALSE(staged->At(197).subspace_stage.has_value());
+  std::map<int32_t, int> count;
+  for (uint64_t cursor = 198; cursor < 297; ++cursor) {
+    EXPECT_EQ(staged->At(cursor).subspace_stage, 150U);
+    EXPECT_NEAR(staged->At(cursor).subspace_share, 1.0 / 3, 1e-9);
+    ++count[staged->At(cursor).subspace];
+  }
+  EXPECT_EQ(count, (std::map<int32_t, int>{{0, 33}, {1, 33}, {2, 33}}));
+}
+
+TEST_F(SubspacePlanTest, CellsGoOnWhereTheyWereWhenAStageBegins) {
+  v1::PlanSpec spec = SubspaceSpec(10, 1);
+  for (uint64_t from : {0, 99, 300, 310, 700}) {
+    AddStage(&spec, from, {1, static_cast<float>(from % 7), 2, 1, 1});
+  }
+  const auto plan = Make(spec);
+  // Of each subspace: everybody once before anybody comes again.
+  std::map<int32_t, std::map<uint64_t, uint64_t>> seen;
+  // Up to the end of a round: within one, visits come in a keyed order.
+  for (uint64_t cursor = 0; cursor < 1300 || plan->At(cursor - 1).epoch == plan->At(cursor).epoch; ++cursor) {
+    const PlannedBatch batch = plan->At(cursor);
+    for (uint64_t identity : batch.identities) ++seen[batch.subspace][identity];
+  }
+  for (const auto& [subspace, counts] : seen) {
+    const uint64_t size = generation_->Members(subspace).size();
+    uint64_t least = UINT64_MAX, most = 0;
+    for (const auto& [identity, count] : counts) {
+      least = std::min(least, count);
+      most = std::max(most, count);
+    }
+    EXPECT_EQ(counts.size(), size);
+    EXPECT_LE(most - least, 1U) << "subspace " << subspace;
+  }
+}
+
+TEST_F(SubspacePlanTest, OfStagesThatBeginWithOneRoundTheLastCounts) {
+  v1::PlanSpec spec = SubspaceSpec(10, 1), one = spec;
+  AddStage(&spec, 10, {1, 0, 0, 0, 0});
+  AddStage(&spec, 20, {0, 0, 1, 0, 0});
+  AddStage(&one, 20, {0, 0, 1, 0, 0});
+  const auto both = Make(spec), last = Make(one);
+  for (uint64_t cursor = 0; cursor < 400; ++cursor) ASSERT_TRUE(both->At(cursor) == last->At(cursor));
+  EXPECT_EQ(both->At(99).subspace, 2);
+}
+
+TEST_F(SubspacePlanTest, StagesOfOtherGenerationsDoNotCount) {
+  v1::PlanSpec spec = SubspaceSpec(10, 1);
+  const auto plain = Make(spec);
+  AddStage(&spec, 0, {1, 2}, 9);
+  const auto other = Make(spec);
+  for (uint64_t cursor = 0; cursor < 200; ++cursor) ASSERT_TRUE(plain->At(cursor) == other->At(cursor));
+}
+
+TEST_F(SubspacePlanTest, RefusesBadStages) {
+  v1::PlanSpec spec = SubspaceSpec(10, 1);
+  AddStage(&spec, 5, {1, 2, 3});
+  EXPECT_THAT(Error(spec), HasSubstr("each of the 5"));
+  spec.clear_subspace_stage();
+  AddStage(&spec, 5, {0, 0, 0, 0, 0});
+  EXPECT_THAT(Error(spec), HasSubstr("from cursor 5"));
+  spec.clear_subspace_stage();
+  AddStage(&spec, 5, {1, 1, 1, 1, 1});
+  AddStage(&spec, 5, {1, 1, 1, 1, 1});
+  EXPECT_THAT(Error(spec), HasSubstr("not above"));
+  spec.mutable_subspace_stage()->RemoveLast();
+  spec.mutable_subspace_stage(0)->set_from_cursor(UINT64_MAX);
+  EXPECT_THAT(Error(spec), HasSubstr("from_cursor"));
+  spec.mutable_subspace_stage(0)->set_from_cursor(0);
+  for (int m = 0; m < 5; ++m) spec.add_subspace_weight(1);
+  EXPECT_THAT(Error(spec), HasSubstr("both set"));
+}
+
 }  // namespace
 }  // namespace doppel

@@ -384,5 +384,43 @@ TEST_F(RunningMeanManagerTest, TheThreadSavesWhenItIsStopped) {
   EXPECT_EQ(Describe().seen(), 1u);
 }
 
+TEST_F(RunningMeanManagerTest, TellsWhatIsTrained) {
+  EXPECT_FALSE(manager_->DescribeTraining().model_step.has_value());
+  v1::StepReport unknown = Step(5, {1});
+  unknown.clear_active_share();
+  for (uint64_t i = 0; i < RunningMeanManager::kFewestBatches; ++i) ASSERT_TRUE(Report(unknown).ok());
+  EXPECT_EQ(manager_->DescribeTraining().model_step, 5U);
+  EXPECT_FALSE(manager_->DescribeTraining().active_share.has_value());
+  for (uint64_t i = 0; i < RunningMeanManager::kFewestBatches; ++i) {
+    EXPECT_FALSE(manager_->DescribeTraining().active_share.has_value());
+    ASSERT_TRUE(Report(Step(10 + i, {1})).ok());
+  }
+  EXPECT_DOUBLE_EQ(manager_->DescribeTraining().active_share.value(), 0.25);
+  EXPECT_EQ(manager_->DescribeTraining().generation, 3U);
+  v1::StepReport late = Step(50, {1});
+  late.set_generation(2);
+  late.set_active_share(1);
+  ASSERT_TRUE(Report(late).ok());
+  EXPECT_DOUBLE_EQ(manager_->DescribeTraining().active_share.value(), 0.25) << "of a generation that is gone";
+  v1::StepReport next = Step(60, {1});
+  next.set_generation(4);
+  ASSERT_TRUE(Report(next).ok());
+  EXPECT_EQ(manager_->DescribeTraining().generation, 4U);
+  EXPECT_FALSE(manager_->DescribeTraining().active_share.has_value()) << "begins anew";
+  clock_.Advance(absl::Seconds(61));
+  EXPECT_FALSE(manager_->DescribeTraining().model_step.has_value()) << "nobody trains any more";
+}
+
+TEST_F(RunningMeanManagerTest, FindsThoseThatWereSeen) {
+  std::vector<uint64_t> seen;
+  EXPECT_EQ(manager_->Find({1, 2}, &seen).rows, 0);
+  ASSERT_TRUE(Report(Step(10, {2, 5}, 0.3F, 0.4F)).ok());
+  const Matrix rows = manager_->Find({5, 1, 2, 99}, &seen);
+  EXPECT_THAT(seen, ElementsAre(5, 2));
+  ASSERT_EQ(rows.rows, 2);
+  EXPECT_FLOAT_EQ(rows.row(0)[0], 0.6F);
+  EXPECT_FLOAT_EQ(rows.row(1)[1], 0.8F);
+}
+
 }  // namespace
 }  // namespace doppel

@@ -4,6 +4,7 @@
 #include <httplib.h>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "doppel/v1/embedding.grpc.pb.h"
 #include "doppel/v1/mining.grpc.pb.h"
 #include "services/miner_server/miner_server.h"
@@ -372,6 +373,24 @@ TEST_F(ControlServicesTest, WatchEndsWhenTheServerDrains) {
   while (reader->Read(&event)) {
   }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ControlServicesTest, AStalledJobIsNamedAndHasAHealthOfItsOwn) {
+  RunningJob();
+  EXPECT_EQ(Health(kJobsHealth), 1);
+  miner_->SetStalled("job");
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (Health(kJobsHealth) != 2 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(Health(kJobsHealth), 2);
+  EXPECT_EQ(Health(""), 1) << "streams go on";
+  EXPECT_EQ(Health("doppel.v1.MiningService"), 1);
+  grpc::ClientContext context;
+  v1::DescribeResponse response;
+  ASSERT_TRUE(mining_->Describe(&context, {}, &response).ok());
+  EXPECT_EQ(response.stalled_operation(), "job");
+  miner_->SetStalled("");
+  while (Health(kJobsHealth) != 1 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(Health(kJobsHealth), 1);
 }
 
 }  // namespace

@@ -143,6 +143,15 @@ class FakeMiner : public Miner {
     return operations;
   }
 
+  void SetStalled(const std::string& id) {
+    absl::MutexLock lock(&mutex_);
+    stalled_ = id;
+  }
+  std::string StalledOperation() const override {
+    absl::MutexLock lock(&mutex_);
+    return stalled_;
+  }
+
   absl::StatusOr<v1::LeaseRangeResponse> LeaseRange(const v1::LeaseRangeRequest& request) override {
     v1::LeaseRangeResponse response;
     response.mutable_lease()->set_lease(7);
@@ -169,6 +178,7 @@ class FakeMiner : public Miner {
   std::map<std::string, v1::Operation> operations_ ABSL_GUARDED_BY(mutex_);
   uint64_t active_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::ReclusterPolicySpec policy_ ABSL_GUARDED_BY(mutex_);
+  std::string stalled_ ABSL_GUARDED_BY(mutex_);
   TrainingSource training_ ABSL_GUARDED_BY(mutex_);
   EventLog events_{&Clock::Real()};
 };

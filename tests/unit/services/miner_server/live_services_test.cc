@@ -15,9 +15,11 @@
 #include "common/catalog/sample_selection.h"
 #include "common/io/crc32c.h"
 #include "common/model/model_directory.h"
+#include "doppel/v1/batches.grpc.pb.h"
 #include "miner/miner.h"
 #include "services/miner_server/miner_server.h"
 #include "tests/support/catalog_fixture.h"
+#include "tests/unit/miner/generation/mining_fixture.h"
 #include "trainer/stream/embedding_reporter.h"
 #include "trainer/stream/model_client.h"
 #include "trainer/stream/model_publisher.h"
@@ -36,7 +38,13 @@ class LiveServicesTest : public ::testing::Test {
     options.state_directory = fixture_.temp() + "/state";
     options.live_snapshot_interval = absl::ZeroDuration();
     miner_ = Miner::Open(std::move(options)).value();
-    server_ = MinerServer::Start(miner_, MinerServerOptions()).value();
+    StartServer();
+  }
+  void StartServer() {
+    MinerServerOptions options;
+    options.steering = fixture_.temp() + "/state/steering";
+    server_.reset();
+    server_ = MinerServer::Start(miner_, std::move(options)).value();
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
     models_ = v1::ModelService::NewStub(channel_);
     reports_ = v1::ReportService::NewStub(channel_);
@@ -358,6 +366,121 @@ TEST(ModelPublisherTest, WhatWaitsIsReplacedByWhatIsNewer) {
   for (int i = 0; i < 5; ++i) publisher.Publish(v1::ModelDescription(), "w");
   EXPECT_GE(publisher.counters().superseded, 3u);
   EXPECT_EQ(publisher.counters().published, 0u);
+}
+
+// What trainers report steers: the policy, and plans that ask for it.
+class SteeringServiceTest : public LiveServicesTest {
+ protected:
+  void Mine() {
+    v1::ReclusterRequest request;
+    request.set_model_path(WriteModel(fixture_.temp() + "/model", "weights-a", 2));
+    request.set_subspaces(1);
+    request.set_min_size(1);
+    request.set_neighbours(4);
+    const auto started = miner_->Recluster(request);
+    ASSERT_TRUE(started.ok()) << started.status();
+    EmbedUntilOver(*miner_, started->id(), 2, 2);
+    ASSERT_EQ(miner_->WaitOperation(started->id(), absl::Seconds(60))->state(),
+              v1::Operation::STATE_SUCCEEDED);
+  }
+  static v1::StreamSpec Steered() {
+    v1::StreamSpec spec;
+    v1::PlanSpec& plan = *spec.mutable_plan();
+    plan.set_name("look_alikes");
+    plan.set_identities_per_batch(4);
+    plan.set_samples_per_identity(2);
+    plan.set_group_size(2);
+    plan.mutable_steering()->set_run("host:/run");
+    plan.mutable_steering()->set_active_low(0.05);
+    plan.mutable_steering()->set_active_high(0.1);
+    plan.mutable_steering()->set_window(10);
+    spec.set_payload(v1::PAYLOAD_KIND_REFERENCE);
+    spec.set_seed(3);
+    return spec;
+  }
+  v1::Batch Get(v1::StreamSpec spec, uint64_t cursor) {
+    spec.set_cursor(cursor);
+    grpc::ClientContext context;
+    v1::GetBatchRequest request;
+    *request.mutable_spec() = spec;
+    v1::GetBatchResponse response;
+    const grpc::Status status = v1::BatchService::NewStub(channel_)->GetBatch(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.batch();
+  }
+  void Report(uint64_t cursor, double active, uint64_t step) {
+    grpc::ClientContext context;
+    v1::ReportStepsRequest request;
+    request.set_run("host:/run");
+    v1::StepReport& report = *request.add_steps();
+    report.set_generation(1);
+    report.set_cursor(cursor);
+    report.set_subspace(-1);
+    report.set_model_step(step);
+    report.set_active_share(active);
+    report.set_dimension(2);
+    v1::ReportStepsResponse response;
+    EXPECT_TRUE(reports_->ReportSteps(&context, request, &response).ok());
+  }
+  v1::ListSteeringResponse Steering() {
+    grpc::ClientContext context;
+    v1::ListSteeringResponse response;
+    EXPECT_TRUE(reports_->ListSteering(&context, {}, &response).ok());
+    return response;
+  }
+};
+
+TEST_F(SteeringServiceTest, ReportsReachThePolicy) {
+  Mine();
+  EXPECT_LT(miner_->GetPolicy().active_share(), 0);
+  for (uint64_t i = 0; i < RunningMeanManager::kFewestBatches; ++i) Report(i, 0.03, 880 + i);
+  EXPECT_NEAR(miner_->GetPolicy().active_share(), 0.03, 1e-9);
+  EXPECT_EQ(miner_->GetPolicy().staleness_steps(), 880 + RunningMeanManager::kFewestBatches - 1 - 700);
+  v1::ReclusterPolicySpec policy;
+  policy.set_min_active_share(0.05);
+  policy.set_min_interval_seconds(1e6);
+  ASSERT_TRUE(miner_->SetPolicy(policy).ok());
+  EXPECT_THAT(miner_->GetPolicy().verdict(), HasSubstr("of the triplets are active"));
+}
+
+TEST_F(SteeringServiceTest, ABandMovesTheHardShareAndTheStreamCanBeReplayed) {
+  Mine();
+  std::vector<std::string> sent;
+  for (uint64_t cursor = 0; cursor < 60; ++cursor) {
+    const v1::Batch batch = Get(Steered(), cursor);
+    sent.push_back(batch.SerializeAsString());
+    Report(cursor, 0.9, 800 + cursor);
+  }
+  EXPECT_FALSE(Get(Steered(), 0).has_decision());
+  const v1::Batch last = Get(Steered(), 59);
+  ASSERT_TRUE(last.has_decision());
+  EXPECT_LT(last.decision().hard_share(), 0.5);
+  EXPECT_DOUBLE_EQ(last.decision().active_share(), 0.9);
+  EXPECT_LE(last.decision().from_cursor(), 59U);
+  StartServer();
+  for (uint64_t cursor = 0; cursor < 60; ++cursor)
+    EXPECT_EQ(Get(Steered(), cursor).SerializeAsString(), sent[cursor]);
+  // And by the facts alone.
+  ASSERT_EQ(Steering().plans_size(), 1);
+  v1::StreamSpec facts = Steered();
+  *facts.mutable_plan() = Steering().plans(0).plan();
+  EXPECT_GT(facts.plan().hardness_size(), 0);
+  EXPECT_FALSE(facts.plan().has_steering());
+  for (uint64_t cursor = 0; cursor < 60; ++cursor)
+    EXPECT_EQ(Get(facts, cursor).SerializeAsString(), sent[cursor]);
+}
+
+TEST_F(SteeringServiceTest, WhatCannotBeSteeredIsRefused) {
+  Mine();
+  v1::StreamSpec spec = Steered();
+  spec.mutable_plan()->mutable_steering()->clear_run();
+  grpc::ClientContext context;
+  v1::GetBatchRequest request;
+  *request.mutable_spec() = spec;
+  v1::GetBatchResponse response;
+  const grpc::Status status = v1::BatchService::NewStub(channel_)->GetBatch(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("steering.run"));
 }
 
 }  // namespace

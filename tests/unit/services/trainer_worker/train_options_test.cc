@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "services/trainer_worker/eval_metrics.h"
 #include "services/trainer_worker/run_directory.h"
 
@@ -250,6 +252,47 @@ TEST(PlanOptions, MistakesAreNamed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << option;
     EXPECT_THAT(std::string(status.message()), HasSubstr(option));
   }
+}
+
+TEST(PlanOptions, ABandAndAScheduleFollowTheRunsReports) {
+  TrainOptions options = DefaultTrainOptions();
+  options.hardness_band = "0.05:0.15";
+  options.run = "host:/run";
+  options.plan_options = {"steering_window=40"};
+  v1::PlanSpec plan = MakeStreamSpec(options, ModelSpec(), 0)->plan();
+  EXPECT_EQ(plan.steering().run(), "host:/run");
+  EXPECT_EQ(plan.steering().active_low(), 0.05);
+  EXPECT_EQ(plan.steering().active_high(), 0.15);
+  EXPECT_EQ(plan.steering().window(), 40u);
+  EXPECT_FALSE(plan.steering().by_hardness());
+  EXPECT_THAT(ToJson(options), HasSubstr("0.05:0.15"));
+  options.hardness_band.clear();
+  options.plan = "subspace";
+  options.plan_options = {"schedule=hardness"};
+  plan = MakeStreamSpec(options, ModelSpec(), 0)->plan();
+  EXPECT_TRUE(plan.steering().by_hardness());
+  EXPECT_EQ(plan.steering().run(), "host:/run");
+  EXPECT_FALSE(MakeStreamSpec(DefaultTrainOptions(), ModelSpec(), 0)->plan().has_steering());
+}
+
+TEST(PlanOptions, WhatCannotFollowReportsIsRefused) {
+  const auto error = [](const std::function<void(TrainOptions&)>& change) {
+    TrainOptions options = DefaultTrainOptions();
+    options.output = "run";
+    options.hardness_band = "0.05:0.15";
+    change(options);
+    const absl::Status status = ResolveTrainOptions(ModelSpec(), &options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  for (const char* band : {"0.1", "0.2:0.1", "0:0.1", "0.1:1.5", "a:b", "nan:0.5"}) {
+    EXPECT_THAT(error([band](TrainOptions& o) { o.hardness_band = band; }), HasSubstr("--hardness-band"));
+  }
+  EXPECT_THAT(error([](TrainOptions& o) { o.plan = "random"; }), HasSubstr("--hardness-band"));
+  EXPECT_THAT(error([](TrainOptions& o) { o.report_every = 0; }), HasSubstr("--report-every"));
+  EXPECT_THAT(error([](TrainOptions& o) { o.accumulate = 2; }), HasSubstr("--accumulate"));
+  EXPECT_THAT(error([](TrainOptions& o) { o.plan_options = {"schedule=size"}; }),
+              HasSubstr("schedule=hardness"));
 }
 
 }  // namespace
