@@ -376,6 +376,7 @@ void SteeredPlans::Report(const v1::ReportStepsRequest& request) {
   std::vector<std::shared_ptr<SteeredPlan>> plans;
   {
     absl::MutexLock lock(&mutex_);
+    plans.reserve(plans_.size());
     for (const auto& [name, plan] : plans_) plans.push_back(plan);
   }
   for (const std::shared_ptr<SteeredPlan>& plan : plans) {
@@ -388,6 +389,7 @@ v1::ListSteeringResponse SteeredPlans::List(const std::string& run) const {
   std::vector<std::shared_ptr<SteeredPlan>> plans;
   {
     absl::MutexLock lock(&mutex_);
+    plans.reserve(plans_.size());
     for (const auto& [name, plan] : plans_) plans.push_back(plan);
   }
   v1::ListSteeringResponse response;
