@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cassert>
+#include <cstring>
 
 #include "common/base/philox.h"
 
@@ -11,6 +12,55 @@ namespace {
 // Chains of dependent multiplications: so many are walked side by side.
 constexpr uint64_t kLanes = 8;
 constexpr uint64_t kBlock = 256;
+
+#if defined(__x86_64__)
+
+using Lanes = uint64_t __attribute__((vector_size(kLanes * sizeof(uint64_t))));
+
+// KeyedPermutation::Encrypt of `count` values, a multiple of kLanes, in their place. The round is
+// MixKeySuffix of every lane.
+__attribute__((target("avx512f,avx512dq"))) void EncryptWide(const uint64_t* round_keys, int rounds,
+                                                             uint32_t half_bits, uint64_t half_mask,
+                                                             uint64_t count, uint64_t* values) {
+  // Two side by side: a multiplication takes fifteen cycles.
+  for (uint64_t first = 0; first < count; first += 2 * kLanes) {
+    uint64_t* const place_a = values + first;
+    uint64_t* const place_b = first + kLanes < count ? place_a + kLanes : place_a;
+    Lanes a, b;
+    std::memcpy(&a, place_a, sizeof(a));
+    std::memcpy(&b, place_b, sizeof(b));
+    Lanes left_a = a >> half_bits, right_a = a & half_mask;
+    Lanes left_b = b >> half_bits, right_b = b & half_mask;
+    for (int round = 0; round < rounds; ++round) {
+      a = round_keys[round] + 0xD1B54A32D192ED03ULL * (right_a + 1);
+      b = round_keys[round] + 0xD1B54A32D192ED03ULL * (right_b + 1);
+      a = (a ^ (a >> 30)) * 0xBF58476D1CE4E5B9ULL;
+      b = (b ^ (b >> 30)) * 0xBF58476D1CE4E5B9ULL;
+      a = (a ^ (a >> 27)) * 0x94D049BB133111EBULL;
+      b = (b ^ (b >> 27)) * 0x94D049BB133111EBULL;
+      a = left_a ^ ((a ^ (a >> 31)) & half_mask);
+      b = left_b ^ ((b ^ (b >> 31)) & half_mask);
+      left_a = right_a;
+      left_b = right_b;
+      right_a = a;
+      right_b = b;
+    }
+    a = left_a << half_bits | right_a;
+    b = left_b << half_bits | right_b;
+    std::memcpy(place_b, &b, sizeof(b));
+    std::memcpy(place_a, &a, sizeof(a));
+  }
+}
+
+#endif
+
+bool HasWideMultiplication() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512dq") != 0;
+#else
+  return false;
+#endif
+}
 
 }  // namespace
 
@@ -74,9 +124,17 @@ void KeyedPermutation::Gather(const uint64_t* in, uint64_t count, uint64_t* out)
     places[j] = static_cast<uint32_t>(j);
     values[j] = in[j];
   }
+  [[maybe_unused]] const bool wide = HasWideMultiplication();
   for (uint64_t walking = count; walking > 0;) {
     for (uint64_t j = walking; j % kLanes != 0; ++j) values[j] = 0;
-    for (uint64_t first = 0; first < walking; first += kLanes) {
+    uint64_t first = 0;
+#if defined(__x86_64__)
+    if (wide) {
+      first = (walking + kLanes - 1) / kLanes * kLanes;
+      EncryptWide(round_keys_.data(), kFeistelRounds, half_bits_, half_mask_, first, values.data());
+    }
+#endif
+    for (; first < walking; first += kLanes) {
       std::array<uint64_t, kLanes> left, right;
       for (uint64_t lane = 0; lane < kLanes; ++lane) {
         left[lane] = values[first + lane] >> half_bits_;

@@ -19,11 +19,10 @@ constexpr size_t kLookUps = 64;
 
 // A permutation of [0, n), n <= kShuffled: Fisher-Yates, 32 random bits a step (the bias is below 2^-26).
 void Shuffle(uint64_t n, uint64_t key, uint8_t* order) {
-  const Philox philox(key);
-  std::array<uint32_t, 4> random = {};
+  std::array<uint32_t, kShuffled> random;
+  Philox(key).FirstBlocks(static_cast<uint32_t>((n + 3) / 4), random.data());
   for (uint64_t i = 0; i < n; ++i) {
-    if (i % 4 == 0) random = philox.Block(i / 4);
-    const uint64_t j = uint64_t{random[i % 4]} * (i + 1) >> 32;  // [0, i]
+    const uint64_t j = uint64_t{random[i]} * (i + 1) >> 32;  // [0, i]
     order[i] = order[j];
     order[j] = static_cast<uint8_t>(i);
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "absl/base/attributes.h"
 #include "doppel/v1/batches.pb.h"
 #include "services/miner_server/wire_tags.h"
 
@@ -40,7 +41,7 @@ bool HasScatterInstruction() {
 }
 
 template <typename Scatter>
-char* PutNumber(char tag, uint64_t value, char* out) {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline char* PutNumber(char tag, uint64_t value, char* out) {
   if (value == 0) return out;
   *out++ = tag;
   if (value >> 56 != 0) return WriteVarint(value, out);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <set>
 #include <vector>
@@ -89,6 +90,21 @@ TEST(MixKeyTest, SmallValuesDoNotCollide) {
     for (uint64_t b = 0; b < 300; ++b) keys.insert(MixKey(a, b));
   }
   EXPECT_EQ(keys.size(), 300U * 300U);
+}
+
+TEST(PhiloxTest, FirstBlocksAreTheBlocks) {
+  for (const uint64_t key : {uint64_t{0}, uint64_t{0x123456789abcdef0}, ~uint64_t{0}}) {
+    for (uint32_t count = 0; count < 20; ++count) {
+      std::vector<uint32_t> blocks(4 * count + 1, 7);
+      Philox(key).FirstBlocks(count, blocks.data());
+      for (uint32_t i = 0; i < count; ++i) {
+        const std::array<uint32_t, 4> block = Philox(key).Block(i);
+        for (uint32_t word = 0; word < 4; ++word)
+          ASSERT_EQ(blocks[4 * i + word], block[word]) << count << " " << i;
+      }
+      EXPECT_EQ(blocks[4 * count], 7U) << "written past the end of " << count;
+    }
+  }
 }
 
 TEST(MixKeyTest, EveryInputBitReachesAboutHalfOfTheOutput) {
