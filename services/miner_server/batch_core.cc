@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 #include "common/image/image.h"
 
 namespace doppel {
@@ -40,7 +41,16 @@ bool IsGrey(const Image& image) {
 }  // namespace
 
 BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits)
-    : miner_(std::move(miner)), catalog_(miner_->catalog()), limits_(limits), builder_(catalog_) {}
+    : miner_(std::move(miner)), limits_(limits) {
+  Newest();
+}
+
+BatchCore::Version& BatchCore::Newest() {
+  const std::shared_ptr<const Catalog> catalog = miner_->catalog();
+  absl::MutexLock lock(&mutex_);
+  if (versions_.empty() || versions_.back().catalog != catalog) versions_.emplace_back(catalog);
+  return versions_.back();
+}
 
 absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   const v1::PlanSpec& plan = spec.plan();
@@ -81,11 +91,12 @@ absl::StatusOr<v1::ImageShape> BatchCore::FirstImageShape() {
     absl::MutexLock lock(&mutex_);
     if (first_image_.has_value()) return *first_image_;
   }
-  ASSIGN_OR_RETURN(const SampleBytes bytes, catalog_->Read(0));
+  const std::shared_ptr<const Catalog> catalog = miner_->catalog();
+  ASSIGN_OR_RETURN(const SampleBytes bytes, catalog->Read(0));
   absl::StatusOr<Image> image = DecodeImage(bytes.data, 3);
   if (!image.ok()) {
     return absl::FailedPreconditionError(absl::StrCat("the first image of the catalog (",
-                                                      catalog_->SampleKey(0), "): ", image.status().message(),
+                                                      catalog->SampleKey(0), "): ", image.status().message(),
                                                       ": set `image` yourself"));
   }
   v1::ImageShape shape;
@@ -125,9 +136,11 @@ absl::StatusOr<v1::ImageShape> BatchCore::CompleteShape(const v1::StreamSpec& sp
 }
 
 absl::StatusOr<std::shared_ptr<const Plan>> BatchCore::PlanFor(
-    const v1::StreamSpec& spec, const std::shared_ptr<const Generation>& generation) {
-  const std::string key = absl::StrCat(generation == nullptr ? 0 : generation->number(), ":", spec.seed(),
-                                       ":", spec.plan().SerializeAsString());
+    const v1::StreamSpec& spec, const std::shared_ptr<const Catalog>& newest,
+    const std::shared_ptr<const Generation>& generation) {
+  const std::string key =
+      absl::StrCat(generation == nullptr ? newest->fingerprint() : absl::StrCat(generation->number()), ":",
+                   spec.seed(), ":", spec.plan().SerializeAsString());
   {
     absl::MutexLock lock(&mutex_);
     auto cached =
@@ -139,8 +152,12 @@ absl::StatusOr<std::shared_ptr<const Plan>> BatchCore::PlanFor(
       return plans_.front().plan;
     }
   }
-  ASSIGN_OR_RETURN(std::shared_ptr<const Plan> plan,
-                   MakePlan(spec.plan(), spec.seed(), catalog_, generation));
+  // A batch is what it was when its generation was made, whatever has been appended since.
+  std::shared_ptr<const Catalog> catalog = newest;
+  if (generation != nullptr && HasVersion(*newest, generation->info().catalog_fingerprint())) {
+    ASSIGN_OR_RETURN(catalog, CatalogAtVersion(newest, generation->info().catalog_fingerprint()));
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const Plan> plan, MakePlan(spec.plan(), spec.seed(), catalog, generation));
   absl::MutexLock lock(&mutex_);
   plans_.push_front({key, plan});
   if (plans_.size() > kCachedPlans) plans_.pop_back();
@@ -166,7 +183,11 @@ absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::Str
   if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
     ASSIGN_OR_RETURN(*stream->spec.mutable_image(), CompleteShape(spec));
   }
-  ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, stream->generation));
+  // After the generation: its catalog is there by then.
+  Version& newest = Newest();
+  stream->catalog = newest.catalog;
+  stream->builder = &newest.builder;
+  ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, newest.catalog, stream->generation));
   return std::shared_ptr<const BoundStream>(std::move(stream));
 }
 
@@ -186,7 +207,8 @@ absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t c
   const bool reads = limits_.read_ahead && stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
   if (reads) ReadAhead(stream, planned);
   const int64_t faults = MajorFaults();
-  absl::StatusOr<WireBatch> batch = builder_.Build(stream.generation.get(), stream.spec, planned, options);
+  absl::StatusOr<WireBatch> batch =
+      stream.builder->Build(stream.generation.get(), stream.spec, planned, options);
   if (reads && MajorFaults() > faults) cold_until_ = absl::ToUnixNanos(absl::Now() + kColdFor);
   return batch;
 }
@@ -195,8 +217,8 @@ void BatchCore::ReadAhead(const BoundStream& stream, const PlannedBatch& planned
   if (absl::ToUnixNanos(absl::Now()) >= cold_until_) return;
   const v1::WorkSharing& sharing = stream.spec.sharing();
   const uint64_t stride = sharing.mode() == v1::WorkSharing::MODE_STATIC ? sharing.shards() : 1;
-  builder_.ReadAhead(planned);
-  builder_.ReadAhead(stream.plan->At(planned.cursor + kReadAheadBatches * stride));
+  stream.builder->ReadAhead(planned);
+  stream.builder->ReadAhead(stream.plan->At(planned.cursor + kReadAheadBatches * stride));
 }
 
 }  // namespace doppel

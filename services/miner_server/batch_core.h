@@ -34,6 +34,9 @@ struct BoundStream {
   v1::StreamSpec spec;                           // with the image's shape filled in
   std::shared_ptr<const Generation> generation;  // null: none yet
   std::shared_ptr<const Plan> plan;
+  // The newest version when it was bound; the plan draws from the generation's own.
+  std::shared_ptr<const Catalog> catalog;
+  BatchBuilder* builder = nullptr;  // of `catalog`; the core's
 
   uint64_t generation_number() const { return generation == nullptr ? 0 : generation->number(); }
 };
@@ -55,9 +58,17 @@ class BatchCore {
   absl::StatusOr<WireBatch> Build(const BoundStream& stream, uint64_t cursor, BatchEnvelope envelope);
 
   const BatchLimits& limits() const { return limits_; }
-  const Catalog& catalog() const { return *catalog_; }
 
  private:
+  // A version of the catalog that streams are bound to: samples keep their numbers, so the newest serves the
+  // plans of all. Few, and kept: what was sent may point into their tables.
+  struct Version {
+    explicit Version(const std::shared_ptr<const Catalog>& of) : catalog(of), builder(of) {}
+    const std::shared_ptr<const Catalog> catalog;
+    BatchBuilder builder;
+  };
+  Version& Newest() ABSL_LOCKS_EXCLUDED(mutex_);
+
   void ReadAhead(const BoundStream& stream, const PlannedBatch& planned);
 
   struct CachedPlan {
@@ -69,15 +80,15 @@ class BatchCore {
   absl::StatusOr<v1::ImageShape> CompleteShape(const v1::StreamSpec& spec);
   absl::StatusOr<v1::ImageShape> FirstImageShape();
   absl::StatusOr<std::shared_ptr<const Plan>> PlanFor(const v1::StreamSpec& spec,
+                                                      const std::shared_ptr<const Catalog>& newest,
                                                       const std::shared_ptr<const Generation>& generation);
 
   const std::shared_ptr<Miner> miner_;
-  const std::shared_ptr<const Catalog> catalog_;
   const BatchLimits limits_;
-  BatchBuilder builder_;
   std::atomic<int64_t> cold_until_{0};  // Unix nanoseconds: files were not in memory a moment ago
 
   absl::Mutex mutex_;
+  std::deque<Version> versions_ ABSL_GUARDED_BY(mutex_);  // newest last
   // Most recent first: unary calls would make a plan for every batch.
   std::deque<CachedPlan> plans_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::ImageShape> first_image_ ABSL_GUARDED_BY(mutex_);
