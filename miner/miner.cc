@@ -104,6 +104,8 @@ absl::Status MinerImpl::OpenStores(const MinerOptions& options) {
   live.directory = options.state_directory + "/live";
   live.catalog_fingerprint = options.catalog->fingerprint();
   live.identities = options.catalog->num_identities();
+  for (const CatalogVersionInfo& version : options.catalog->earlier_versions())
+    live.earlier_fingerprints.push_back(version.fingerprint);
   live.half_life = options.live_half_life;
   live.snapshot_interval = options.live_snapshot_interval;
   ASSIGN_OR_RETURN(live_, RunningMeanManager::Open(std::move(live)));
@@ -138,6 +140,10 @@ absl::StatusOr<std::unique_ptr<Miner>> MinerImpl::Open(MinerOptions options) {
   std::unique_ptr<MinerImpl> miner(new MinerImpl());
   GenerationManager::Options manager;
   manager.catalog = options.catalog;
+  manager.reopen_catalog = options.reopen_catalog;
+  manager.on_new_catalog = [raw = miner.get()](const Catalog& newest) {
+    return raw->live_->ExtendTo(newest.fingerprint(), newest.num_identities());
+  };
   manager.state_directory = options.state_directory;
   manager.fs = options.fs;
   manager.clock = options.clock;

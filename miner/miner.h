@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ namespace doppel {
 
 struct MinerOptions {
   std::shared_ptr<const Catalog> catalog;
+  // Opens the catalog as it lies there now, when a mining run is asked for: a new version is taken up. Null:
+  // the catalog stays what it is.
+  std::function<absl::StatusOr<std::shared_ptr<const Catalog>>()> reopen_catalog;
   std::string state_directory;
   FileSystem* fs = &PosixFileSystem();  // not owned
   const Clock* clock = &Clock::Real();  // not owned
@@ -58,6 +62,8 @@ class Miner {
   // Cancels nothing durable: a running job goes on after the next Open.
   virtual ~Miner() = default;
 
+  // The newest version that was taken up. A generation may be of an earlier one (its info says which; see
+  // CatalogAtVersion).
   virtual std::shared_ptr<const Catalog> catalog() const = 0;
 
   // Null before the first one. Never waits for a writer.

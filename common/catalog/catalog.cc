@@ -6,9 +6,9 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog_format.h"
+#include "common/catalog/catalog_version.h"
 #include "common/catalog/manifest.h"
 #include "common/catalog/source_files.h"
 #include "common/io/crc32c.h"
@@ -33,8 +33,9 @@ absl::Status Damaged(const std::string& path, absl::string_view what) {
 }
 
 absl::StatusOr<Table> OpenTable(const std::string& directory, const v1::CatalogManifest& manifest,
-                                const char* name, const char* magic, uint32_t record_bytes) {
+                                absl::string_view table_name, const char* magic, uint32_t record_bytes) {
   Table table;
+  const std::string name = catalog_format::VersionedName(table_name, manifest.version());
   const std::string path = absl::StrCat(directory, "/", name);
   ASSIGN_OR_RETURN(table.file, MappedFile::Open(path, MappedFile::Access::kRandom));
   const auto digest = std::find_if(manifest.files().begin(), manifest.files().end(),
@@ -64,6 +65,37 @@ absl::StatusOr<Table> OpenTable(const std::string& directory, const v1::CatalogM
   return table;
 }
 
+std::vector<CatalogSplitInfo> RangesOf(const google::protobuf::RepeatedPtrField<v1::CatalogSplit>& splits) {
+  std::vector<CatalogSplitInfo> ranges;
+  ranges.reserve(static_cast<size_t>(splits.size()));
+  for (const v1::CatalogSplit& split : splits) {
+    ranges.push_back({split.name(), split.first_identity(), split.identities(), split.samples()});
+  }
+  return ranges;
+}
+
+// What the ranges of a name hold together.
+std::vector<CatalogSplitInfo> MergedSplits(const std::vector<CatalogSplitInfo>& ranges) {
+  std::vector<CatalogSplitInfo> merged;
+  for (const CatalogSplitInfo& range : ranges) {
+    const auto same = std::find_if(merged.begin(), merged.end(), [&range](const CatalogSplitInfo& split) {
+      return split.name == range.name;
+    });
+    if (same == merged.end()) {
+      merged.push_back(range);
+      continue;
+    }
+    if (same->rows().end() != range.first_identity) {
+      same->later.push_back({range.first_identity, range.identities});
+    } else if (!same->later.empty()) {
+      same->later.back().count += range.identities;
+    }
+    same->identities += range.identities;
+    same->samples += range.samples;
+  }
+  return merged;
+}
+
 // A damaged offset must not lead outside of the mapping; Verify says what is wrong.
 absl::string_view Text(const Table& strings, uint64_t begin, uint64_t end) {
   if (begin > end || end > strings.records) return {};
@@ -73,16 +105,22 @@ absl::string_view Text(const Table& strings, uint64_t begin, uint64_t end) {
 class MappedCatalog : public Catalog {
  public:
   MappedCatalog(std::string directory, v1::CatalogManifest manifest, Table identities, Table samples,
-                Table names, Table keys)
+                Table names, Table keys, Table order)
       : directory_(std::move(directory)),
         manifest_(std::move(manifest)),
         identities_(std::move(identities)),
         samples_(std::move(samples)),
         names_(std::move(names)),
         keys_(std::move(keys)),
+        order_(std::move(order)),
         sources_({manifest_.sources().begin(), manifest_.sources().end()}, directory_) {
-    for (const v1::CatalogSplit& split : manifest_.splits()) {
-      splits_.push_back({split.name(), split.first_identity(), split.identities(), split.samples()});
+    ranges_ = RangesOf(manifest_.splits());
+    splits_ = MergedSplits(ranges_);
+    earlier_.reserve(static_cast<size_t>(manifest_.earlier_size()));
+    for (const v1::CatalogVersion& version : manifest_.earlier()) {
+      earlier_.push_back({version.fingerprint(), version.identities(), version.samples(),
+                          MergedSplits(RangesOf(version.splits())),
+                          static_cast<size_t>(version.splits_size())});
     }
   }
 
@@ -91,18 +129,11 @@ class MappedCatalog : public Catalog {
   const std::string& fingerprint() const override { return manifest_.fingerprint(); }
   const std::string& directory() const override { return directory_; }
   const std::vector<CatalogSplitInfo>& splits() const override { return splits_; }
+  const std::vector<CatalogSplitInfo>& sorted_ranges() const override { return ranges_; }
+  const std::vector<CatalogVersionInfo>& earlier_versions() const override { return earlier_; }
 
   absl::StatusOr<CatalogSplitInfo> Split(absl::string_view name) const override {
-    const absl::string_view wanted = name.empty() ? "train" : name;
-    for (const CatalogSplitInfo& split : splits_) {
-      if (split.name == wanted) return split;
-    }
-    if (name.empty() || name == "all") return CatalogSplitInfo{"all", 0, num_identities(), num_samples()};
-    const std::string known = absl::StrJoin(
-        splits_, ", ",
-        [](std::string* out, const CatalogSplitInfo& split) { absl::StrAppend(out, split.name); });
-    return absl::NotFoundError(
-        absl::StrCat("catalog ", directory_, " has no split \"", absl::CEscape(name), "\": it has ", known));
+    return FindSplit(*this, name);
   }
 
   absl::string_view IdentityName(uint64_t identity) const override {
@@ -113,7 +144,11 @@ class MappedCatalog : public Catalog {
     const uint64_t first = IdentityAt(identity).first_sample;
     const uint64_t end = IdentityAt(identity + 1).first_sample;
     if (first > end || end > num_samples()) return {};
-    return {first, static_cast<uint32_t>(end - first)};
+    const auto count = static_cast<uint32_t>(end - first);
+    if (order_.rows == nullptr || count == 0) return {first, count};
+    const uint64_t* numbers = reinterpret_cast<const uint64_t*>(order_.rows) + first;
+    if (numbers[count - 1] - numbers[0] == count - 1) return {numbers[0], count};
+    return {numbers[0], count, numbers};
   }
 
   SampleRecord Sample(uint64_t sample) const override {
@@ -141,19 +176,8 @@ class MappedCatalog : public Catalog {
   }
 
   absl::StatusOr<uint64_t> FindIdentity(absl::string_view name) const override {
-    for (const CatalogSplitInfo& split : splits_) {
-      uint64_t low = split.first_identity;
-      uint64_t high = low + split.identities;
-      while (low < high) {
-        const uint64_t middle = low + (high - low) / 2;
-        if (IdentityName(middle) < name) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      if (low < split.first_identity + split.identities && IdentityName(low) == name) return low;
-    }
+    const std::vector<uint64_t> found = FindIdentities(*this, name);
+    if (!found.empty()) return found.front();
     return absl::NotFoundError(
         absl::StrCat("catalog ", directory_, " has no identity \"", absl::CEscape(name), "\""));
   }
@@ -233,19 +257,21 @@ class MappedCatalog : public Catalog {
   const IdentityRow& IdentityAt(uint64_t identity) const {
     return reinterpret_cast<const IdentityRow*>(identities_.rows)[identity];
   }
+  // A damaged order.tbl must not lead outside of the mapping either: the last row reads as an empty sample.
   const SampleRow& SampleAt(uint64_t sample) const {
-    return reinterpret_cast<const SampleRow*>(samples_.rows)[sample];
+    return reinterpret_cast<const SampleRow*>(samples_.rows)[std::min(sample, num_samples())];
   }
 
   std::string Fingerprint() const {
     catalog_format::FingerprintHasher hasher;
-    for (const CatalogSplitInfo& split : splits_) {
+    for (const CatalogSplitInfo& split : ranges_) {
       hasher.AddSplit(split.name, split.identities);
       for (uint64_t i = split.first_identity; i < split.first_identity + split.identities; ++i) {
         const IdentitySamples range = Samples(i);
         hasher.AddIdentity(IdentityName(i), range.count);
-        for (uint64_t s = range.first; s < range.first + range.count; ++s) {
-          hasher.AddSample(SampleKey(s), SampleAt(s).size, SampleAt(s).crc32c);
+        for (uint64_t j = 0; j < range.count; ++j) {
+          const SampleRow& row = SampleAt(range[j]);
+          hasher.AddSample(SampleKey(range[j]), row.size, row.crc32c);
         }
       }
     }
@@ -255,6 +281,8 @@ class MappedCatalog : public Catalog {
       hasher.AddRawPixels(shape.height(), shape.width(), shape.channels());
       break;  // one size for all of them
     }
+    for (const v1::CatalogVersion& version : manifest_.earlier())
+      hasher.AddEarlierVersion(version.fingerprint());
     return hasher.Finish();
   }
 
@@ -264,14 +292,34 @@ class MappedCatalog : public Catalog {
   const Table samples_;
   const Table names_;
   const Table keys_;
+  const Table order_;  // no rows in a first version
   const SourceFiles sources_;
+  std::vector<CatalogSplitInfo> ranges_;  // by name within each
   std::vector<CatalogSplitInfo> splits_;
+  std::vector<CatalogVersionInfo> earlier_;
 };
 
 // Counts and sentinels: what O(1) can tell.
 absl::Status CheckShape(const std::string& directory, const v1::CatalogManifest& manifest,
-                        const Table& identities, const Table& samples, const Table& names,
-                        const Table& keys) {
+                        const Table& identities, const Table& samples, const Table& names, const Table& keys,
+                        const Table& order) {
+  if (order.rows != nullptr && order.records != manifest.samples()) {
+    return Damaged(directory, "order.tbl does not have as many records as the manifest has samples");
+  }
+  uint64_t identities_before = 0, samples_before = 0;
+  for (const v1::CatalogVersion& version : manifest.earlier()) {
+    bool fits = version.identities() >= identities_before && version.identities() <= manifest.identities() &&
+                version.samples() >= samples_before && version.samples() <= manifest.samples() &&
+                version.splits_size() <= manifest.splits_size();
+    for (int i = 0; fits && i < version.splits_size(); ++i) {
+      fits = version.splits(i).name() == manifest.splits(i).name() &&
+             version.splits(i).first_identity() == manifest.splits(i).first_identity() &&
+             version.splits(i).identities() == manifest.splits(i).identities();
+    }
+    if (!fits) return Damaged(directory, "the earlier versions of the manifest do not fit");
+    identities_before = version.identities();
+    samples_before = version.samples();
+  }
   // The last row holds the totals, so there is one in any case.
   if (identities.records == 0 || identities.records - 1 != manifest.identities() || samples.records == 0 ||
       samples.records - 1 != manifest.samples()) {
@@ -307,24 +355,48 @@ absl::Status CheckShape(const std::string& directory, const v1::CatalogManifest&
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<MappedSource> Catalog::Source(uint32_t source) const {
-  return absl::FailedPreconditionError(absl::StrCat("source ", source, " is not one mapped file"));
-}
-
-absl::StatusOr<std::shared_ptr<const Catalog>> Catalog::Open(const std::string& directory) {
+absl::StatusOr<std::shared_ptr<const Catalog>> OpenTables(const std::string& directory,
+                                                          v1::CatalogManifest manifest) {
   namespace format = catalog_format;
-  ASSIGN_OR_RETURN(v1::CatalogManifest manifest, ReadCatalogManifest(PosixFileSystem(), directory));
   ASSIGN_OR_RETURN(Table identities, OpenTable(directory, manifest, format::kIdentities,
                                                format::kIdentitiesMagic, sizeof(IdentityRow)));
   ASSIGN_OR_RETURN(Table samples, OpenTable(directory, manifest, format::kSamples, format::kSamplesMagic,
                                             sizeof(SampleRow)));
   ASSIGN_OR_RETURN(Table names, OpenTable(directory, manifest, format::kNames, format::kNamesMagic, 1));
   ASSIGN_OR_RETURN(Table keys, OpenTable(directory, manifest, format::kKeys, format::kKeysMagic, 1));
-  RETURN_IF_ERROR(CheckShape(directory, manifest, identities, samples, names, keys));
+  Table order;
+  if (manifest.version() > 1) {
+    ASSIGN_OR_RETURN(order,
+                     OpenTable(directory, manifest, format::kOrder, format::kOrderMagic, sizeof(uint64_t)));
+  }
+  RETURN_IF_ERROR(CheckShape(directory, manifest, identities, samples, names, keys, order));
   return std::make_shared<const MappedCatalog>(directory, std::move(manifest), std::move(identities),
-                                               std::move(samples), std::move(names), std::move(keys));
+                                               std::move(samples), std::move(names), std::move(keys),
+                                               std::move(order));
+}
+
+}  // namespace
+
+absl::StatusOr<MappedSource> Catalog::Source(uint32_t source) const {
+  return absl::FailedPreconditionError(absl::StrCat("source ", source, " is not one mapped file"));
+}
+
+const std::vector<CatalogVersionInfo>& Catalog::earlier_versions() const {
+  static const auto* const none = new std::vector<CatalogVersionInfo>();
+  return *none;
+}
+
+absl::StatusOr<std::shared_ptr<const Catalog>> Catalog::Open(const std::string& directory) {
+  constexpr int kAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    ASSIGN_OR_RETURN(v1::CatalogManifest manifest, ReadCatalogManifest(PosixFileSystem(), directory));
+    const std::string fingerprint = manifest.fingerprint();
+    absl::StatusOr<std::shared_ptr<const Catalog>> opened = OpenTables(directory, std::move(manifest));
+    if (opened.ok() || attempt == kAttempts) return opened;
+    // A new version may have taken the place of the one that the manifest was of.
+    ASSIGN_OR_RETURN(manifest, ReadCatalogManifest(PosixFileSystem(), directory));
+    if (manifest.fingerprint() == fingerprint) return opened;
+  }
 }
 
 }  // namespace doppel

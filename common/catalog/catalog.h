@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/base/identity_rows.h"
 
 namespace doppel {
 
@@ -21,9 +22,17 @@ struct SampleRecord {
   uint32_t identity = 0;
 };
 
+// An identity's samples, by number, ascending.
 struct IdentitySamples {
-  uint64_t first = 0;  // samples [first, first + count)
+  uint64_t first = 0;
   uint32_t count = 0;
+  // Null: [first, first + count), as they are unless later versions of the catalog added to the identity.
+  // Else all `count` of them, for as long as the catalog lives.
+  const uint64_t* numbers = nullptr;
+  // i < count.
+  uint64_t operator[](uint64_t i) const { return numbers == nullptr ? first + i : numbers[i]; }
+  // Behind the last one. Precondition: count > 0.
+  uint64_t end() const { return (*this)[count - 1] + 1; }
 };
 
 struct CatalogSplitInfo {
@@ -31,6 +40,26 @@ struct CatalogSplitInfo {
   uint64_t first_identity = 0;
   uint64_t identities = 0;
   uint64_t samples = 0;
+  // Of its identities, those that do not follow the first: other splits lay behind it when they came.
+  std::vector<IdentityRows::Range> later;
+
+  // Its identities, in order.
+  IdentityRows rows() const {
+    uint64_t behind = 0;
+    for (const IdentityRows::Range& range : later) behind += range.count;
+    IdentityRows rows(first_identity, identities - behind);
+    for (const IdentityRows::Range& range : later) rows.Append(range.first, range.count);
+    return rows;
+  }
+};
+
+// A version of a catalog that others were appended to: its identities and samples are the first of theirs.
+struct CatalogVersionInfo {
+  std::string fingerprint;
+  uint64_t identities = 0;
+  uint64_t samples = 0;
+  std::vector<CatalogSplitInfo> splits;
+  size_t sorted_ranges = 0;  // so many of the later versions' are its own
 };
 
 // What a sample's bytes are. Raw ones are a binary PNM file (so that every decoder reads them), whose pixels
@@ -61,8 +90,10 @@ struct SampleBytes {
 
 // The immutable, memory-mapped index of identities and their samples. Identities are dense numbers: those of
 // one split are consecutive, splits in the manifest's order, by name (bytewise) within; samples of an
-// identity are consecutive, by key. Thread-safe. O(1) in everything; opening reads the manifest and maps the
-// tables (checked against its CRCs only by Verify).
+// identity are consecutive, by key. What is appended later (catalog_appender.h) makes a new version, in which
+// all numbers stay what they were: new ones follow, and an identity's new samples follow its old ones.
+// Thread-safe. O(1) in everything; opening reads the manifest and maps the tables (checked against its CRCs
+// only by Verify).
 class Catalog {
  public:
   static absl::StatusOr<std::shared_ptr<const Catalog>> Open(const std::string& directory);
@@ -74,6 +105,11 @@ class Catalog {
   virtual const std::string& fingerprint() const = 0;
   virtual const std::string& directory() const = 0;
   virtual const std::vector<CatalogSplitInfo>& splits() const = 0;
+  // Ranges of identities that are sorted by name, in which a name is found: the splits of the first version,
+  // and what each later one has brought to a split.
+  virtual const std::vector<CatalogSplitInfo>& sorted_ranges() const { return splits(); }
+  // What this one was appended to, oldest first. See CatalogAtVersion (catalog_version.h).
+  virtual const std::vector<CatalogVersionInfo>& earlier_versions() const;
   // Empty name: "train" if there is one, else all identities. NOT_FOUND names the splits there are.
   virtual absl::StatusOr<CatalogSplitInfo> Split(absl::string_view name) const = 0;
 
@@ -88,7 +124,7 @@ class Catalog {
   virtual absl::string_view SampleKey(uint64_t sample) const = 0;
   // Where the bytes lie: path of the file, for REFERENCE payloads.
   virtual std::string SamplePath(uint64_t sample) const = 0;
-  // O(log N). NOT_FOUND.
+  // O(log N) per version. NOT_FOUND.
   virtual absl::StatusOr<uint64_t> FindIdentity(absl::string_view name) const = 0;
 
   // The encoded bytes: a view of the mapped source, or of a small file read whole (DIRECTORY). Errors name

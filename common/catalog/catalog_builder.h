@@ -33,6 +33,11 @@ struct CatalogBuildSummary {
   // Parts that an earlier import had read already.
   uint64_t resumed_parts = 0;
   double seconds = 0;
+  // Of an append alone (catalog_appender.h): what it has brought, and samples that the catalog had already.
+  uint64_t new_identities = 0;
+  uint64_t extended_identities = 0;
+  uint64_t new_samples = 0;
+  uint64_t known_samples = 0;
 };
 
 // Imports a data set into `directory` (specification: docs/formats.md). Same data → same fingerprint and same

@@ -3,12 +3,19 @@
 #include <xxhash.h>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 
 namespace doppel::catalog_format {
 namespace {
 constexpr size_t kBufferBytes = 64 << 10;
 constexpr char kDomain[] = "doppel catalog 1";
 }  // namespace
+
+std::string VersionedName(absl::string_view name, uint32_t version) {
+  if (version < 2) return std::string(name);
+  const size_t dot = name.find('.');
+  return absl::StrCat(name.substr(0, dot), "-", version, name.substr(dot));
+}
 
 FingerprintHasher::FingerprintHasher() : state_(XXH3_createState()) {
   XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
@@ -38,6 +45,11 @@ void FingerprintHasher::AddRawPixels(uint32_t height, uint32_t width, uint32_t c
   AddNumber(height);
   AddNumber(width);
   AddNumber(channels);
+}
+
+void FingerprintHasher::AddEarlierVersion(absl::string_view fingerprint) {
+  AddString("appended to");
+  AddString(fingerprint);
 }
 
 std::string FingerprintHasher::Finish() {

@@ -14,20 +14,24 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are little endi
 // Of the tables.
 inline constexpr uint32_t kVersion = 1;
 // Of the manifest: 2 if it has what a program of version 1 would misread (raw pixels, records in parts, paths
-// relative to the catalog), else 1.
-inline constexpr uint32_t kManifestVersion = 2;
+// relative to the catalog), 3 if it was appended to, else 1.
+inline constexpr uint32_t kManifestVersion = 3;
 inline constexpr char kManifest[] = "manifest.json";
 inline constexpr char kIdentities[] = "identities.tbl";
 inline constexpr char kSamples[] = "samples.tbl";
 inline constexpr char kNames[] = "names.tbl";
 inline constexpr char kKeys[] = "keys.tbl";
+inline constexpr char kOrder[] = "order.tbl";
 inline constexpr char kSkipped[] = "skipped.jsonl";
+// The file's name in a version of the catalog: as it is in the first one, "samples-2.tbl" in the second.
+std::string VersionedName(absl::string_view name, uint32_t version);
 
 // Eight bytes each.
 inline constexpr char kIdentitiesMagic[] = "DPLIDENT";
 inline constexpr char kSamplesMagic[] = "DPLSAMPL";
 inline constexpr char kNamesMagic[] = "DPLNAMES";
 inline constexpr char kKeysMagic[] = "DPLKEYS\n";
+inline constexpr char kOrderMagic[] = "DPLORDER";
 
 struct TableHeader {
   char magic[8];
@@ -38,7 +42,8 @@ struct TableHeader {
 };
 static_assert(sizeof(TableHeader) == 32);
 
-// One per identity and a last one that holds the totals.
+// One per identity and a last one that holds the totals. With an order.tbl, first_sample is a row of that,
+// which holds sample numbers (u64).
 struct IdentityRow {
   uint64_t first_sample;
   uint64_t name_offset;
@@ -71,6 +76,8 @@ class FingerprintHasher {
   void AddSample(absl::string_view key, uint32_t size, uint32_t crc32c);
   // Last, if the samples are raw pixels: their size.
   void AddRawPixels(uint32_t height, uint32_t width, uint32_t channels);
+  // Last, if the catalog was appended to: the fingerprints of its earlier versions, oldest first.
+  void AddEarlierVersion(absl::string_view fingerprint);
   // 32 hex digits.
   std::string Finish();
 

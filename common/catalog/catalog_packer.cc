@@ -80,7 +80,7 @@ class Packing {
     uint64_t bytes = 0, samples = 0, identity = first;
     while (identity < end && (identity == first || (bytes < kBatchBytes && samples < kBatchSamples))) {
       const IdentitySamples range = catalog_.Samples(identity++);
-      for (uint64_t s = range.first; s < range.first + range.count; ++s) bytes += BytesOf(s);
+      for (uint64_t j = 0; j < range.count; ++j) bytes += BytesOf(range[j]);
       samples += range.count;
     }
     return identity;
@@ -110,19 +110,19 @@ class Packing {
   }
 
   absl::Status PackIdentities(const std::string& split, uint64_t first, uint64_t end) {
-    const uint64_t first_sample = catalog_.Samples(first).first;
-    const IdentitySamples last = catalog_.Samples(end - 1);
-    std::vector<Packed> batch(last.first + last.count - first_sample);
-    ParallelFor(static_cast<int64_t>(batch.size()), 64, options_.threads, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        batch[i].sample = first_sample + static_cast<uint64_t>(i);
-        Load(&batch[i]);
-      }
-    });
+    std::vector<Packed> batch;
     for (uint64_t identity = first; identity < end; ++identity) {
       const IdentitySamples range = catalog_.Samples(identity);
-      RETURN_IF_ERROR(WriteIdentity(split, std::string(catalog_.IdentityName(identity)),
-                                    batch.data() + (range.first - first_sample), range.count));
+      for (uint64_t j = 0; j < range.count; ++j) batch.emplace_back().sample = range[j];
+    }
+    ParallelFor(static_cast<int64_t>(batch.size()), 64, options_.threads, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) Load(&batch[i]);
+    });
+    const Packed* next = batch.data();
+    for (uint64_t identity = first; identity < end; ++identity) {
+      const uint32_t count = catalog_.Samples(identity).count;
+      RETURN_IF_ERROR(WriteIdentity(split, std::string(catalog_.IdentityName(identity)), next, count));
+      next += count;
     }
     progress_.Add(batch.size());
     return absl::OkStatus();

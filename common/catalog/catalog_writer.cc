@@ -51,7 +51,8 @@ class TablesWriting {
     RETURN_IF_ERROR(WriteSamples());
     RETURN_IF_ERROR(WriteNames());
     RETURN_IF_ERROR(WriteKeys());
-    return skipped.empty() ? absl::OkStatus() : WriteSkipped(skipped);
+    if (skipped.empty()) return absl::OkStatus();
+    return WriteSkippedRecords(fs_, directory_, format::kSkipped, skipped, &manifest_);
   }
 
  private:
@@ -108,24 +109,6 @@ class TablesWriting {
     for (uint64_t s = 0; s < entries_.num_samples(); ++s)
       RETURN_IF_ERROR(writer->Append(entries_.sample(s).key()));
     return Finish(*writer);
-  }
-
-  absl::Status WriteSkipped(const std::vector<SkippedRecord>& skipped) {
-    std::string lines;
-    for (const SkippedRecord& skip : skipped) {
-      const nlohmann::ordered_json line = {
-          {"file", skip.file}, {"record", skip.record}, {"reason", skip.reason}, {"detail", skip.detail}};
-      absl::StrAppend(&lines, line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "\n");
-    }
-    ASSIGN_OR_RETURN(const auto file, fs_.Create(absl::StrCat(directory_, "/", format::kSkipped)));
-    RETURN_IF_ERROR(file->Append(lines));
-    RETURN_IF_ERROR(file->Sync());
-    RETURN_IF_ERROR(file->Close());
-    v1::FileDigest* digest = manifest_.add_files();
-    digest->set_name(format::kSkipped);
-    digest->set_size(lines.size());
-    digest->set_crc32c(Crc32c(lines));
-    return absl::OkStatus();
   }
 
   FileSystem& fs_;
@@ -219,16 +202,35 @@ absl::Status CheckCatalogTarget(FileSystem& fs, const std::string& directory,
         " holds packed images: --force replaces them, which removes them. Name another directory "
         "if they are wanted"));
   }
-  return absl::AlreadyExistsError(
-      absl::StrCat(directory, " holds another catalog (fingerprint ",
-                   old.ok() ? old->fingerprint() : "unreadable", ", new ", manifest.fingerprint(),
-                   "): use --force to replace it, or name another directory. Generations and representations "
-                   "made from the old one do not fit the new one"));
+  return absl::AlreadyExistsError(absl::StrCat(
+      directory, " holds another catalog (fingerprint ", old.ok() ? old->fingerprint() : "unreadable",
+      ", new ", manifest.fingerprint(),
+      "): use --append to add to it, --force to replace it, or name another directory. Generations and "
+      "representations made from one that is replaced do not fit the new one"));
 }
 
 absl::Status WriteCatalogTables(FileSystem& fs, const std::string& directory, const EntryCollector& entries,
                                 const std::vector<SkippedRecord>& skipped, v1::CatalogManifest* manifest) {
   return TablesWriting(fs, directory, entries, manifest).Run(skipped);
+}
+
+absl::Status WriteSkippedRecords(FileSystem& fs, const std::string& directory, const std::string& name,
+                                 const std::vector<SkippedRecord>& skipped, v1::CatalogManifest* manifest) {
+  std::string lines;
+  for (const SkippedRecord& skip : skipped) {
+    const nlohmann::ordered_json line = {
+        {"file", skip.file}, {"record", skip.record}, {"reason", skip.reason}, {"detail", skip.detail}};
+    absl::StrAppend(&lines, line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "\n");
+  }
+  ASSIGN_OR_RETURN(const auto file, fs.Create(absl::StrCat(directory, "/", name)));
+  RETURN_IF_ERROR(file->Append(lines));
+  RETURN_IF_ERROR(file->Sync());
+  RETURN_IF_ERROR(file->Close());
+  v1::FileDigest* digest = manifest->add_files();
+  digest->set_name(name);
+  digest->set_size(lines.size());
+  digest->set_crc32c(Crc32c(lines));
+  return absl::OkStatus();
 }
 
 absl::Status PublishCatalog(FileSystem& fs, const std::string& directory,

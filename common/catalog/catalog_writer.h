@@ -34,6 +34,10 @@ absl::Status CheckCatalogTarget(FileSystem& fs, const std::string& directory,
 absl::Status WriteCatalogTables(FileSystem& fs, const std::string& directory, const EntryCollector& entries,
                                 const std::vector<SkippedRecord>& skipped, v1::CatalogManifest* manifest);
 
+// One JSON object per line, synced, with the digest into the manifest.
+absl::Status WriteSkippedRecords(FileSystem& fs, const std::string& directory, const std::string& name,
+                                 const std::vector<SkippedRecord>& skipped, v1::CatalogManifest* manifest);
+
 // The manifest, last of the files of TemporaryCatalog(directory), and the renames.
 absl::Status PublishCatalog(FileSystem& fs, const std::string& directory,
                             const v1::CatalogManifest& manifest);

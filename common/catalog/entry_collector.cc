@@ -42,7 +42,10 @@ absl::Status EntryCollector::FindSplit(const std::string& name, uint32_t* split)
 
 absl::Status EntryCollector::Add(const SampleEntry& entry) {
   uint32_t split;
-  RETURN_IF_ERROR(FindSplit(entry.split, &split));
+  const std::string& own = entry.split.empty() ? unnamed_split_ : entry.split;
+  const std::string& name = forced_split_.empty() ? own : forced_split_;
+  if (name.empty()) has_unnamed_split_ = true;
+  RETURN_IF_ERROR(FindSplit(name, &split));
   auto found = splits_[split].identities.find(entry.identity);
   if (found == splits_[split].identities.end()) {
     if (identities_.size() >= std::numeric_limits<uint32_t>::max()) {

@@ -39,6 +39,13 @@ class EntryCollector {
     uint64_t samples = 0;
   };
 
+  // Before all Adds: every sample is of this split, whatever its entry says.
+  void ForceSplit(const std::string& name) { forced_split_ = name; }
+  // Before all Adds: the split of samples whose entries name none. Unless it is set it is "all" if there is
+  // no other, else "none".
+  void NameUnnamedSplit(const std::string& name) { unnamed_split_ = name; }
+  // Whether some sample was of no split when it was added.
+  bool has_unnamed_split() const { return has_unnamed_split_; }
   // RESOURCE_EXHAUSTED beyond 2^32 identities or a thousand splits.
   absl::Status Add(const SampleEntry& entry);
 
@@ -66,13 +73,15 @@ class EntryCollector {
 
   const char* Store(absl::string_view key);
   absl::Status FindSplit(const std::string& name, uint32_t* split);
-  // "all" if it is the only one, else "none".
   void NameTheUnnamedSplit();
   // Arrival numbers of splits and of identities, in the catalog's order.
   std::vector<uint32_t> SplitOrder() const;
   std::vector<uint32_t> IdentityOrder(const std::vector<uint32_t>& split_order) const;
   void SortSamples(const std::vector<uint32_t>& identity_order);
 
+  std::string forced_split_;
+  std::string unnamed_split_;
+  bool has_unnamed_split_ = false;
   std::deque<Sample> samples_;
   std::deque<ArrivedIdentity> identities_;
   std::vector<ArrivedSplit> splits_;

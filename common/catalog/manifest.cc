@@ -34,6 +34,7 @@ absl::StatusOr<v1::CatalogManifest> ReadCatalogManifest(FileSystem& fs, const st
 }
 
 uint32_t RequiredManifestVersion(const v1::CatalogManifest& manifest) {
+  if (manifest.version() > 1) return 3;
   for (const v1::CatalogSource& source : manifest.sources()) {
     if (source.has_raw_pixels() || source.kind() == v1::CatalogSource::KIND_RECORD_PARTS ||
         !absl::StartsWith(source.path(), "/")) {

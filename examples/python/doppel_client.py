@@ -288,7 +288,8 @@ class _Fetching:
             if self.stopped.is_set():
                 return
             if response.HasField("opened"):
-                if source.fingerprint not in (None, response.opened.catalog_fingerprint):
+                versions = [response.opened.catalog_fingerprint, *response.opened.earlier_catalog_fingerprints]
+                if source.fingerprint is not None and source.fingerprint not in versions:
                     raise RuntimeError(f"{source.address} serves catalog {response.opened.catalog_fingerprint}, this "
                                        f"run is of {source.fingerprint}")
                 source.fingerprint = response.opened.catalog_fingerprint

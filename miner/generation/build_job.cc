@@ -3,14 +3,12 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
-#include "common/io/crc32c.h"
 #include "miner/clustering/alignment.h"
 #include "miner/generation/generation_diff.h"
 #include "miner/generation/generation_statistics.h"
@@ -18,20 +16,9 @@
 namespace doppel {
 namespace {
 
-constexpr uint64_t kDefaultTargetSize = 10000;
-constexpr uint32_t kDefaultIterations = 20;
-constexpr uint32_t kMaxIterations = 10000;
-constexpr uint32_t kDefaultMinSize = 64;
-constexpr uint32_t kDefaultNeighbours = 64;
-constexpr int32_t kMaxNeighbours = 4096;
 // Above it the exact search, quadratic in the identities, takes longer than everything else.
 constexpr int64_t kExactNeighbours = int64_t{1} << 18;
-// Above it neighbours are only found for those who ask: they take 512 bytes per identity.
-constexpr uint64_t kNeighboursByDefault = uint64_t{1} << 24;
-constexpr double kDefaultTolerance = 1e-4;
 constexpr int kFailuresLogged = 3;
-constexpr double kDefaultCoverage = 0.9;
-constexpr uint32_t kDefaultSampled = 2;
 // How long a commit waits for a job that has just been taken up and still reads its ranges.
 constexpr absl::Duration kStartPatience = absl::Seconds(10);
 
@@ -44,38 +31,6 @@ std::string CanonicalJson(const v1::ReclusterRequest& request) {
   return json;
 }
 
-absl::Status ResolveShape(v1::ReclusterRequest& request) {
-  if (request.max_size() > 0 && request.max_size() < 2 * uint64_t{request.min_size()}) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max_size: ", request.max_size(), " is less than twice the ", request.min_size(), " of min_size"));
-  }
-  if (request.max_size() > uint64_t{std::numeric_limits<uint32_t>::max()}) {
-    return absl::InvalidArgumentError(absl::StrCat("max_size: ", request.max_size(), " is beyond 2^32 - 1"));
-  }
-  if (request.balance() != 0 && !(request.balance() >= 1 && request.balance() <= 1e9)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("balance: ", request.balance(), " is neither 0 nor at least 1"));
-  }
-  if (std::isnan(request.tolerance())) return absl::InvalidArgumentError("tolerance: is not a number");
-  if (request.tolerance() == 0) request.set_tolerance(kDefaultTolerance);
-  return absl::OkStatus();
-}
-
-absl::Status ResolveNeighbours(uint64_t identities, v1::ReclusterRequest& request) {
-  if (request.neighbours() < -1 || request.neighbours() > kMaxNeighbours) {
-    return absl::InvalidArgumentError(absl::StrCat("neighbours: ", request.neighbours(),
-                                                   " is not within 1 … ", kMaxNeighbours,
-                                                   ", 0 (the default) or -1 (none)"));
-  }
-  if (request.neighbours() == 0) {
-    request.set_neighbours(identities <= kNeighboursByDefault ? int32_t{kDefaultNeighbours} : -1);
-  }
-  // There are no more others.
-  const auto others = static_cast<int64_t>(identities) - 1;
-  if (request.neighbours() > others) request.set_neighbours(others == 0 ? -1 : static_cast<int32_t>(others));
-  return absl::OkStatus();
-}
-
 // Whether k-means for `request` may start from the subspaces of `previous`.
 bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& request) {
   if (previous == nullptr || request.cold_start()) return false;
@@ -83,13 +38,12 @@ bool CanStartFrom(const Generation* previous, const v1::ReclusterRequest& reques
   return request.subspaces() == (asked > 0 ? asked : previous->num_subspaces());
 }
 
-// [count]: the subspaces that the identities from `first` on have there; -1: it does not cover them.
-std::vector<int32_t> SubspacesIn(const Generation& generation, uint64_t first, int64_t count) {
-  std::vector<int32_t> subspaces(static_cast<size_t>(count), -1);
-  const uint64_t begin = generation.first_identity();
+// The subspaces that `identities` have there; -1: it does not cover them.
+std::vector<int32_t> SubspacesIn(const Generation& generation, const IdentityRows& identities) {
+  std::vector<int32_t> subspaces(identities.size(), -1);
   for (size_t i = 0; i < subspaces.size(); ++i) {
-    if (first + i < begin || first + i - begin >= generation.num_identities()) continue;
-    subspaces[i] = static_cast<int32_t>(generation.SubspaceOf(first + i));
+    const uint64_t identity = identities.Identity(i);
+    if (generation.Covers(identity)) subspaces[i] = static_cast<int32_t>(generation.SubspaceOf(identity));
   }
   return subspaces;
 }
@@ -98,87 +52,7 @@ std::string CreationTime(absl::Time time) {
   return absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
-// The "weights" behind live representations: which run's, and how far it was.
-std::string LiveFingerprint(const std::string& run, uint64_t step) {
-  return absl::StrCat("live:", run, "@", step);
-}
-
-// Fills in what representation_source leaves open.
-absl::Status ResolveSource(v1::ReclusterRequest* request) {
-  v1::RepresentationSource& source = *request->mutable_representation_source();
-  switch (source.kind()) {
-    case v1::RepresentationSource::KIND_LIVE:
-      if (source.max_age_steps() > 0) {
-        return absl::InvalidArgumentError(
-            "representation_source.max_age_steps: a live source embeds nothing; ask for full or sampled");
-      }
-      if (source.min_coverage() == 0) source.set_min_coverage(kDefaultCoverage);
-      if (!(source.min_coverage() <= 1)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "representation_source.min_coverage: ", source.min_coverage(), " is a share, at most 1"));
-      }
-      return absl::OkStatus();
-    case v1::RepresentationSource::KIND_FULL:
-      if (request->samples_per_identity() > 0) {
-        return absl::InvalidArgumentError(
-            "samples_per_identity: a full pass embeds all samples; leave it out, or ask for sampled");
-      }
-      return absl::OkStatus();
-    case v1::RepresentationSource::KIND_SAMPLED:
-      if (request->samples_per_identity() == 0) request->set_samples_per_identity(kDefaultSampled);
-      return absl::OkStatus();
-    default:
-      source.set_kind(request->samples_per_identity() > 0 ? v1::RepresentationSource::KIND_SAMPLED
-                                                          : v1::RepresentationSource::KIND_FULL);
-      return absl::OkStatus();
-  }
-}
-
 }  // namespace
-
-absl::StatusOr<ResolvedRequest> ResolveRequest(const v1::ReclusterRequest& request, const Catalog& catalog,
-                                               FileSystem& fs) {
-  const bool live = request.representation_source().kind() == v1::RepresentationSource::KIND_LIVE;
-  if (request.model_path().empty() && !live)
-    return absl::InvalidArgumentError("model_path: empty; name a model directory");
-  ResolvedRequest resolved;
-  resolved.request = request;
-  ASSIGN_OR_RETURN(resolved.split, catalog.Split(request.split()));
-  resolved.request.set_split(resolved.split.name);
-  const uint64_t n = resolved.split.identities;
-  if (n == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("split: \"", resolved.split.name, "\" has no identities"));
-  }
-  if (resolved.split.first_identity + n > std::numeric_limits<uint32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat("split: a generation holds identities below 2^32, \"",
-                                                   resolved.split.name, "\" ends at ",
-                                                   resolved.split.first_identity + n));
-  }
-  if (request.target_size() == 0) resolved.request.set_target_size(kDefaultTargetSize);
-  if (request.subspaces() == 0) {
-    const double wanted = static_cast<double>(n) / static_cast<double>(resolved.request.target_size());
-    resolved.request.set_subspaces(static_cast<uint32_t>(std::max<int64_t>(1, std::llround(wanted))));
-  }
-  if (resolved.request.subspaces() > n ||
-      resolved.request.subspaces() > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat("subspaces: ", resolved.request.subspaces(),
-                                                   " are more than the ", n, " identities of split \"",
-                                                   resolved.split.name, "\""));
-  }
-  if (request.iterations() == 0) resolved.request.set_iterations(kDefaultIterations);
-  if (request.iterations() > kMaxIterations) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("iterations: ", request.iterations(), ", at most ", kMaxIterations));
-  }
-  if (request.min_size() == 0) resolved.request.set_min_size(kDefaultMinSize);
-  RETURN_IF_ERROR(ResolveNeighbours(n, resolved.request));
-  RETURN_IF_ERROR(ResolveShape(resolved.request));
-  RETURN_IF_ERROR(ResolveSource(&resolved.request));
-  // What the live means are of is known when they are frozen.
-  if (live) return resolved;
-  ASSIGN_OR_RETURN(resolved.model, ReadModelInfo(fs, request.model_path()));
-  return resolved;
-}
 
 BuildJob::BuildJob(BuildEnvironment environment, v1::OperationStarted started)
     : environment_(std::move(environment)), started_(std::move(started)) {
@@ -192,13 +66,14 @@ absl::StatusOr<v1::GenerationInfo> BuildJob::Run() {
   ASSIGN_OR_RETURN(FrozenRepresentations frozen, live ? FreezeLive() : Embed());
   ASSIGN_OR_RETURN(ClusterResult clusters, ClusterRows(frozen.rows));
   GenerationContents contents;
-  contents.first_identity = resolved_.split.first_identity;
+  contents.covered = resolved_.split.rows();
+  contents.first_identity = contents.covered.first();
   if (environment_.find_neighbours && resolved_.request.neighbours() > 0) {
     ASSIGN_OR_RETURN(IdentityNeighbours found, SearchNeighbours(frozen.rows));
     contents.info.set_neighbours(static_cast<uint32_t>(found.neighbours));
     contents.neighbours = std::move(found.rows);
     contents.similarities = std::move(found.similarities);
-    for (uint32_t& row : contents.neighbours) row += static_cast<uint32_t>(contents.first_identity);
+    for (uint32_t& row : contents.neighbours) row = static_cast<uint32_t>(contents.covered.Identity(row));
   }
   Describe(clusters, contents.info);
   contents.assignment = std::move(clusters.assignment);
@@ -222,123 +97,6 @@ absl::Status BuildJob::Interruption() const {
   return interruption_;
 }
 
-absl::StatusOr<v1::RepresentationPass> BuildJob::PlanPass() {
-  v1::RepresentationPass pass;
-  pass.set_catalog_fingerprint(environment_.catalog->fingerprint());
-  pass.set_model_fingerprint(resolved_.model.fingerprint);
-  pass.set_model_step(resolved_.model.step);
-  pass.set_samples_per_identity(resolved_.request.samples_per_identity());
-  pass.set_seed(resolved_.request.seed());
-  pass.set_first_identity(resolved_.split.first_identity);
-  pass.set_identities(resolved_.split.identities);
-  pass.set_dimension(static_cast<uint32_t>(resolved_.model.dimension));
-  const uint64_t max_age = resolved_.request.representation_source().max_age_steps();
-  if (max_age == 0) return pass;
-  if (environment_.live == nullptr)
-    return absl::FailedPreconditionError("max_age_steps: this miner keeps no live representations");
-  RunningMeanManager::Stale stale =
-      environment_.live->FindStale({resolved_.split.first_identity, resolved_.split.identities}, max_age);
-  if (stale.run.empty() || stale.identities.size() == resolved_.split.identities) return pass;
-  if (stale.dimension != resolved_.model.dimension) {
-    return absl::FailedPreconditionError(absl::StrCat("max_age_steps: the live representations of run ",
-                                                      stale.run, " are of dimension ", stale.dimension,
-                                                      ", the model's of ", resolved_.model.dimension));
-  }
-  // A pass has at least one identity.
-  if (stale.identities.empty()) stale.identities.push_back(resolved_.split.first_identity);
-  chosen_ = std::move(stale.identities);
-  live_run_ = std::move(stale.run);
-  const uint32_t list = Crc32c(
-      absl::string_view(reinterpret_cast<const char*>(chosen_.data()), chosen_.size() * sizeof(chosen_[0])));
-  pass.set_model_fingerprint(absl::StrCat(resolved_.model.fingerprint, "/", absl::Hex(list)));
-  pass.set_first_identity(0);
-  pass.set_identities(chosen_.size());
-  DOPPEL_LOG(kInfo, started_.id(), ": embedding ", chosen_.size(), " of ", resolved_.split.identities,
-             " identities, the others were reported by run ", live_run_, " within ", max_age, " steps");
-  return pass;
-}
-
-absl::StatusOr<FrozenRepresentations> BuildJob::MergeWithLive(const FrozenRepresentations& embedded) const {
-  ASSIGN_OR_RETURN(
-      RunningMeanManager::Frozen live,
-      environment_.live->Freeze({resolved_.split.first_identity, resolved_.split.identities}, -1, nullptr));
-  if (live.run != live_run_) {
-    return absl::AbortedError(absl::StrCat("max_age_steps: run ", live.run,
-                                           " took the live representations of ", live_run_,
-                                           " over during the pass; recluster again"));
-  }
-  FrozenRepresentations merged = std::move(live.representations);
-  for (size_t i = 0; i < chosen_.size(); ++i) {
-    const uint64_t row = chosen_[i] - resolved_.split.first_identity;
-    std::copy_n(embedded.rows.row(static_cast<int64_t>(i)), merged.rows.dimension,
-                merged.rows.row(static_cast<int64_t>(row)));
-    merged.samples[row] = embedded.samples[i];
-  }
-  merged.failed_samples = embedded.failed_samples;
-  return merged;
-}
-
-absl::StatusOr<FrozenRepresentations> BuildJob::Embed() {
-  ASSIGN_OR_RETURN(const v1::RepresentationPass pass, PlanPass());
-  ASSIGN_OR_RETURN(representations_,
-                   OpenRepresentationPass(*environment_.fs, environment_.representations_directory,
-                                          started_.generation(), pass));
-  const IdentityRanges committed = representations_->Committed();
-  Begin("embed", committed.size(), pass.identities());
-  {
-    absl::MutexLock lock(&mutex_);
-    leases_ = std::make_unique<EmbeddingLeases>(
-        representations_->all(), committed,
-        EmbeddingLeases::Options{environment_.lease_identities, environment_.lease_duration},
-        *environment_.clock);
-    const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return leases_->done() || !interruption_.ok();
-    };
-    mutex_.Await(absl::Condition(&ended));
-    RETURN_IF_ERROR(interruption_);
-  }
-  ASSIGN_OR_RETURN(FrozenRepresentations frozen, representations_->Freeze());
-  if (!chosen_.empty()) {
-    ASSIGN_OR_RETURN(frozen, MergeWithLive(frozen));
-  }
-  embed_seconds_ = SecondsInPhase();
-  if (frozen.failed_samples > 0) {
-    DOPPEL_LOG(kWarning, started_.id(), ": ", frozen.failed_samples, " samples could not be decoded");
-  }
-  if (std::all_of(frozen.samples.begin(), frozen.samples.end(), [](uint32_t count) { return count == 0; })) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "split \"", resolved_.split.name, "\": not one sample could be embedded; see the embedder's log"));
-  }
-  return frozen;
-}
-
-absl::StatusOr<FrozenRepresentations> BuildJob::FreezeLive() {
-  if (environment_.live == nullptr)
-    return absl::FailedPreconditionError("live: this miner keeps no live representations");
-  const IdentityRange all = {resolved_.split.first_identity, resolved_.split.identities};
-  Begin("embed", 0, all.count);
-  const std::shared_ptr<const Generation> active = environment_.active ? environment_.active() : nullptr;
-  const auto fallback = [&active](uint64_t identity) -> absl::Span<const float> {
-    if (active == nullptr || identity < active->first_identity()) return {};
-    if (identity - active->first_identity() >= active->num_identities()) return {};
-    return active->Representation(identity);
-  };
-  ASSIGN_OR_RETURN(
-      RunningMeanManager::Frozen frozen,
-      environment_.live->Freeze(all, resolved_.request.representation_source().min_coverage(), fallback));
-  resolved_.model.fingerprint = LiveFingerprint(frozen.run, frozen.model_step);
-  resolved_.model.step = frozen.model_step;
-  resolved_.model.dimension = frozen.representations.rows.dimension;
-  Advance(all.count);
-  embed_seconds_ = SecondsInPhase();
-  DOPPEL_LOG(kInfo, started_.id(), ": live representations of run ", frozen.run, " at step ",
-             frozen.model_step, ", ", frozen.seen, " of ", all.count, " identities seen",
-             frozen.seen < all.count && active != nullptr
-                 ? absl::StrCat(", the others as in generation ", active->number())
-                 : "");
-  return std::move(frozen.representations);
-}
-
 absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   const v1::ReclusterRequest& request = resolved_.request;
   Begin("cluster", 0, request.iterations());
@@ -353,7 +111,7 @@ absl::StatusOr<ClusterResult> BuildJob::ClusterRows(const Matrix& rows) {
   options.tolerance = std::max(0.0, request.tolerance());
   previous_ = environment_.active();
   std::vector<int32_t> before;
-  if (previous_ != nullptr) before = SubspacesIn(*previous_, resolved_.split.first_identity, rows.rows);
+  if (previous_ != nullptr) before = SubspacesIn(*previous_, resolved_.split.rows());
   if (CanStartFrom(previous_.get(), request) &&
       std::any_of(before.begin(), before.end(), [](int32_t subspace) { return subspace >= 0; })) {
     // As many as merging and splitting have made of the same M, so that a subspace keeps its number.
@@ -401,6 +159,13 @@ void BuildJob::Describe(const ClusterResult& clusters, v1::GenerationInfo& info)
   info.set_model_fingerprint(resolved_.model.fingerprint);
   info.set_model_step(resolved_.model.step);
   info.set_split(resolved_.split.name);
+  const IdentityRows covered = resolved_.split.rows();
+  for (const IdentityRows::Range& range : covered.ranges()) {
+    if (covered.ranges().size() == 1) break;
+    v1::IdentitySpan* span = info.add_covered();
+    span->set_first(range.first);
+    span->set_count(range.count);
+  }
   info.set_provenance(CanonicalJson(resolved_.request));
   for (double objective : clusters.objective) info.add_objective(objective);
   info.set_embed_seconds(embed_seconds_);

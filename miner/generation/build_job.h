@@ -97,6 +97,10 @@ class BuildJob {
   absl::StatusOr<FrozenRepresentations> Embed();
   // What to embed, and how the pass is called; with max_age_steps, chosen_ alone.
   absl::StatusOr<v1::RepresentationPass> PlanPass();
+  // Takes what a pass over an earlier version of the catalog has of identities that have no new samples.
+  void TakeOverEarlierPass(const v1::RepresentationPass& pass);
+  // Those of the split that have other samples than in the active generation's version of the catalog.
+  std::vector<uint64_t> ExtendedIdentities() const;
   // The running means, with the rows of chosen_ as the pass has them.
   absl::StatusOr<FrozenRepresentations> MergeWithLive(const FrozenRepresentations& embedded) const;
   // LIVE: the running means, instead of a pass.

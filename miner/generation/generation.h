@@ -5,22 +5,28 @@
 #include <string>
 
 #include "absl/types/span.h"
+#include "common/base/identity_rows.h"
 #include "doppel/v1/types.pb.h"
 #include "miner/cleaning/guard_list.h"
 
 namespace doppel {
 
-// An immutable, numbered result of one mining run, memory-mapped. Covers the identities [first_identity,
-// first_identity + identities) of one catalog. Thread-safe.
+// An immutable, numbered result of one mining run, memory-mapped. Covers the identities of a split, of one
+// version of a catalog. Thread-safe.
 class Generation {
  public:
   virtual ~Generation() = default;
 
   virtual const v1::GenerationInfo& info() const = 0;
   uint64_t number() const { return info().generation(); }
-  // Covered identities: a consecutive range of the catalog.
+  // The lowest covered identity, and how many there are: a consecutive range of the catalog, unless later
+  // versions of it added to a split that others lie behind.
   virtual uint64_t first_identity() const = 0;
   virtual uint64_t num_identities() const = 0;
+  virtual IdentityRows rows() const { return {first_identity(), num_identities()}; }
+  virtual bool Covers(uint64_t identity) const {
+    return identity >= first_identity() && identity - first_identity() < num_identities();
+  }
   virtual uint32_t num_subspaces() const = 0;
   virtual int dimension() const = 0;
   // Catalog identity numbers of a subspace, ascending.

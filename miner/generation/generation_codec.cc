@@ -33,12 +33,18 @@ absl::Status CheckContents(const GenerationContents& contents) {
                                                    " x ", rows.dimension, " representations and ",
                                                    centroids.rows, " x ", centroids.dimension, " centroids"));
   }
-  if (contents.first_identity + n > std::numeric_limits<uint32_t>::max()) {
+  const IdentityRows covered = contents.rows();
+  const auto spans = static_cast<size_t>(contents.info.covered_size());
+  if (covered.size() != n || spans != (covered.ranges().size() > 1 ? covered.ranges().size() : 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a generation of ", n, " assigned identities that covers ", covered.size()));
+  }
+  if (covered.end() > std::numeric_limits<uint32_t>::max()) {
     return absl::InvalidArgumentError("identity numbers beyond 2^32 - 1 do not fit members.u32");
   }
   for (size_t i = 0; i < n; ++i) {
     if (contents.assignment[i] < 0 || contents.assignment[i] >= centroids.rows) {
-      return absl::InvalidArgumentError(absl::StrCat("identity ", contents.first_identity + i,
+      return absl::InvalidArgumentError(absl::StrCat("identity ", covered.Identity(i),
                                                      " is assigned to subspace ", contents.assignment[i],
                                                      " of ", centroids.rows));
     }
@@ -50,7 +56,7 @@ absl::Status CheckContents(const GenerationContents& contents) {
         " neighbours and ", contents.similarities.size(), " similarities"));
   }
   for (const uint32_t neighbour : contents.neighbours) {
-    if (neighbour < contents.first_identity || neighbour - contents.first_identity >= n) {
+    if (!covered.Contains(neighbour)) {
       return absl::InvalidArgumentError(
           absl::StrCat("neighbour ", neighbour, " is not an identity of the generation"));
     }
@@ -69,8 +75,9 @@ absl::StatusOr<EncodedGeneration> EncodedGeneration::Encode(const GenerationCont
   for (int64_t m = 0; m < contents.centroids.rows; ++m) encoded.offsets_[m + 1] += encoded.offsets_[m];
   std::vector<uint64_t> next(encoded.offsets_.begin(), encoded.offsets_.end() - 1);
   encoded.members_.resize(contents.assignment.size());
+  const IdentityRows covered = contents.rows();
   for (size_t i = 0; i < contents.assignment.size(); ++i) {
-    encoded.members_[next[contents.assignment[i]]++] = static_cast<uint32_t>(contents.first_identity + i);
+    encoded.members_[next[contents.assignment[i]]++] = static_cast<uint32_t>(covered.Identity(i));
   }
   encoded.centroids_header_ = NpyFloatHeader(contents.centroids.rows, contents.centroids.dimension);
   encoded.representations_header_ =

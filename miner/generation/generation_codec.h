@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/base/identity_rows.h"
 #include "doppel/v1/storage.pb.h"
 #include "miner/cleaning/guard_list.h"
 #include "miner/representation/matrix.h"
@@ -32,6 +33,10 @@ inline constexpr uint32_t kGenerationFormatVersion = 1;
 struct GenerationContents {
   v1::GenerationInfo info;
   uint64_t first_identity = 0;
+  IdentityRows covered;  // empty: [first_identity, first_identity + N)
+  IdentityRows rows() const {
+    return covered.size() > 0 ? covered : IdentityRows(first_identity, assignment.size());
+  }
   std::vector<int32_t> assignment;  // [N], in [0, M)
   Matrix centroids;                 // [M, D]
   Matrix representations;           // [N, D]

@@ -93,28 +93,33 @@ void DiffSubspaces(const Generation& from, const Generation& to, const std::vect
   }
 }
 
-// The identities that both cover: [first, end).
-std::pair<uint64_t, uint64_t> Common(uint64_t first_a, uint64_t count_a, uint64_t first_b, uint64_t count_b) {
-  const uint64_t first = std::max(first_a, first_b);
-  return {first, std::max(first, std::min(first_a + count_a, first_b + count_b))};
+// The identities that both cover, ascending.
+std::vector<uint64_t> Common(const IdentityRows& a, const IdentityRows& b) {
+  std::vector<uint64_t> common;
+  common.reserve(std::min(a.size(), b.size()));
+  for (const IdentityRows::Range& range : a.ranges()) {
+    for (uint64_t identity = range.first; identity < range.first + range.count; ++identity) {
+      if (b.Contains(identity)) common.push_back(identity);
+    }
+  }
+  return common;
 }
 
 }  // namespace
 
 v1::DiffGenerationsResponse DiffGenerations(const Generation& from, const Generation& to,
                                             const Catalog& catalog, uint32_t limit) {
-  const auto [first, end] =
-      Common(from.first_identity(), from.num_identities(), to.first_identity(), to.num_identities());
+  const std::vector<uint64_t> common = Common(from.rows(), to.rows());
   v1::DiffGenerationsResponse diff;
   diff.set_from(from.number());
   diff.set_to(to.number());
-  diff.set_common(end - first);
+  diff.set_common(common.size());
   diff.set_only_from(from.num_identities() - diff.common());
   diff.set_only_to(to.num_identities() - diff.common());
   std::vector<int32_t> a, b;
-  a.reserve(end - first);
-  b.reserve(end - first);
-  for (uint64_t identity = first; identity < end; ++identity) {
+  a.reserve(common.size());
+  b.reserve(common.size());
+  for (const uint64_t identity : common) {
     a.push_back(static_cast<int32_t>(from.SubspaceOf(identity)));
     b.push_back(static_cast<int32_t>(to.SubspaceOf(identity)));
     if (a.back() == b.back()) continue;
@@ -144,20 +149,20 @@ v1::DiffGenerationsResponse DiffGenerations(const Generation& from, const Genera
 }
 
 void DescribeMoves(const Generation& previous, const GenerationContents& contents, v1::GenerationInfo& info) {
-  const auto [first, end] = Common(previous.first_identity(), previous.num_identities(),
-                                   contents.first_identity, contents.assignment.size());
+  const IdentityRows covered = contents.rows();
+  const std::vector<uint64_t> common = Common(previous.rows(), covered);
   std::vector<int32_t> a, b;
-  a.reserve(end - first);
-  b.reserve(end - first);
+  a.reserve(common.size());
+  b.reserve(common.size());
   uint64_t moved = 0;
-  for (uint64_t identity = first; identity < end; ++identity) {
+  for (const uint64_t identity : common) {
     a.push_back(static_cast<int32_t>(previous.SubspaceOf(identity)));
-    b.push_back(contents.assignment[identity - contents.first_identity]);
+    b.push_back(contents.assignment[covered.Row(identity)]);
     moved += a.back() != b.back();
   }
   const std::vector<Cell> cells = Contingency(a, b);
   info.set_previous(previous.number());
-  info.set_churn(Share(moved, end - first));
+  info.set_churn(Share(moved, common.size()));
   info.set_nmi(NormalizedMutualInformation(a, b));
   for (const Cell& cell : cells) {
     if (cell.from == cell.to) continue;

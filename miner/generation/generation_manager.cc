@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 #include "common/io/atomic_file.h"
 #include "miner/generation/facts.h"
 
@@ -23,7 +24,9 @@ constexpr double kLeaseRetrySeconds = 0.5;
 GenerationManager::GenerationManager(Options options)
     : options_(std::move(options)),
       journal_path_(options_.state_directory + "/journal.rec"),
-      events_(options_.clock) {}
+      events_(options_.clock) {
+  catalog_.Publish(options_.catalog);
+}
 
 absl::StatusOr<std::unique_ptr<GenerationManager>> GenerationManager::Open(Options options) {
   std::unique_ptr<GenerationManager> manager(new GenerationManager(std::move(options)));
@@ -101,7 +104,7 @@ absl::Status GenerationManager::BindCatalog(bool has_history) {
     }
     const absl::string_view bound = absl::StripAsciiWhitespace(text);
     if (bound == fingerprint) return absl::OkStatus();
-    if (has_history) {
+    if (has_history && !HasVersion(*options_.catalog, bound)) {
       return absl::FailedPreconditionError(absl::StrCat(
           options_.state_directory, ": its generations were made of the catalog with fingerprint ", bound,
           ", but the catalog ", options_.catalog->directory(), " has ", fingerprint,
@@ -109,6 +112,47 @@ absl::Status GenerationManager::BindCatalog(bool has_history) {
     }
   }
   return WriteFileAtomically(*options_.fs, path, fingerprint + "\n");
+}
+
+void GenerationManager::RefreshCatalog() {
+  if (!options_.reopen_catalog) return;
+  absl::MutexLock lock(&refreshing_);
+  absl::StatusOr<std::shared_ptr<const Catalog>> newest = options_.reopen_catalog();
+  absl::Status status = newest.status();
+  if (status.ok()) status = TakeUpCatalog(*std::move(newest));
+  if (!status.ok()) DOPPEL_LOG(kWarning, "the catalog stays what it was at the start: ", status.ToString());
+}
+
+absl::Status GenerationManager::TakeUpCatalog(std::shared_ptr<const Catalog> newest) {
+  const std::shared_ptr<const Catalog> current = catalog_.Get();
+  if (newest->fingerprint() == current->fingerprint()) return absl::OkStatus();
+  if (!HasVersion(*newest, current->fingerprint())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(newest->directory(), " holds another catalog now (", newest->fingerprint(),
+                     "), not a new "
+                     "version of ",
+                     current->fingerprint(), "; give each catalog a state directory of its own"));
+  }
+  if (options_.on_new_catalog) RETURN_IF_ERROR(options_.on_new_catalog(*newest));
+  RETURN_IF_ERROR(
+      WriteFileAtomically(*options_.fs, options_.state_directory + "/CATALOG", newest->fingerprint() + "\n"));
+  DOPPEL_LOG(kInfo, "took up version ", newest->fingerprint(), " of the catalog: ", newest->num_identities(),
+             " identities, there were ", current->num_identities());
+  catalog_.Publish(std::move(newest));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const Generation>> GenerationManager::LoadFiles(uint64_t number) const {
+  const std::shared_ptr<const Catalog> catalog = catalog_.Get();
+  ASSIGN_OR_RETURN(const v1::GenerationManifest manifest, store_->ReadManifest(number));
+  const std::string& made_of = manifest.info().catalog_fingerprint();
+  return store_->Load(number, HasVersion(*catalog, made_of) ? made_of : catalog->fingerprint());
+}
+
+BuildEnvironment GenerationManager::Environment() const {
+  BuildEnvironment environment = environment_;
+  environment.catalog = catalog_.Get();
+  return environment;
 }
 
 absl::Status GenerationManager::LoadGenerations() {
@@ -128,8 +172,7 @@ absl::Status GenerationManager::LoadGenerations() {
                         [this](uint64_t number)
                             ABSL_NO_THREAD_SAFETY_ANALYSIS { return number == state_.active(); });
   for (uint64_t number : candidates) {
-    absl::StatusOr<std::shared_ptr<const Generation>> generation =
-        store_->Load(number, options_.catalog->fingerprint());
+    absl::StatusOr<std::shared_ptr<const Generation>> generation = LoadFiles(number);
     if (!generation.ok()) {
       if (absl::IsFailedPrecondition(generation.status())) return generation.status();
       DOPPEL_LOG(kError, "generation ", number, " cannot be served: ", generation.status().ToString());

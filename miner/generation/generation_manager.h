@@ -37,7 +37,7 @@ namespace doppel {
 // before it is applied and acknowledged. Thread-safe; the contract of the methods is miner.h's.
 //
 //   <state>/LOCK             held by flock
-//   <state>/CATALOG          fingerprint of the catalog that the directory is bound to
+//   <state>/CATALOG          fingerprint of the catalog that the directory is bound to, its newest version
 //   <state>/journal.rec      MinerUpdate records
 //   <state>/generations/     generation_store.h
 //   <state>/representations/ representation_store.h
@@ -45,6 +45,11 @@ class GenerationManager {
  public:
   struct Options {
     std::shared_ptr<const Catalog> catalog;
+    // Opens the catalog as it lies there now, before a job starts: it may have a new version, which is taken
+    // up. Null: it stays what it is.
+    std::function<absl::StatusOr<std::shared_ptr<const Catalog>>()> reopen_catalog;
+    // Called with a new version before anybody else sees it; an error leaves the old one in use.
+    std::function<absl::Status(const Catalog&)> on_new_catalog;
     std::string state_directory;
     FileSystem* fs = nullptr;      // not owned
     const Clock* clock = nullptr;  // not owned
@@ -77,7 +82,8 @@ class GenerationManager {
   // Stops the job's thread without journalling an end.
   ~GenerationManager();
 
-  const std::shared_ptr<const Catalog>& catalog() const { return options_.catalog; }
+  // The newest version that was taken up; generations of earlier ones are served all the same.
+  std::shared_ptr<const Catalog> catalog() const { return catalog_.Get(); }
   std::shared_ptr<const Generation> ActiveGeneration() const { return active_.Get(); }
   absl::StatusOr<std::shared_ptr<const Generation>> GetGeneration(uint64_t number) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -128,6 +134,14 @@ class GenerationManager {
   explicit GenerationManager(Options options);
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status BindCatalog(bool has_history);
+  // Takes a new version up if there is one; says so, or why not, in the log.
+  void RefreshCatalog() ABSL_LOCKS_EXCLUDED(refreshing_, mutex_);
+  absl::Status TakeUpCatalog(std::shared_ptr<const Catalog> newest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(refreshing_);
+  // Of the catalog's current version or an earlier one.
+  absl::StatusOr<std::shared_ptr<const Generation>> LoadFiles(uint64_t number) const;
+  // For a job that starts now.
+  BuildEnvironment Environment() const;
   absl::Status LoadGenerations() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Adds the facts that a crash left out.
   absl::Status FinishOperation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -189,9 +203,12 @@ class GenerationManager {
   BuildEnvironment environment_;
 
   // With locks of their own.
+  PublishedPtr<Catalog> catalog_;
   PublishedPtr<Generation> active_;
   EventLog events_;
 
+  // Held while a new version of the catalog is taken up.
+  absl::Mutex refreshing_;
   // Held while the guard list of a generation is being settled: one that is published meanwhile must not be
   // lost.
   absl::Mutex deriving_ ABSL_ACQUIRED_BEFORE(mutex_);

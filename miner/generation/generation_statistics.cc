@@ -84,11 +84,12 @@ void DescribeNeighbours(const GenerationContents& contents, v1::GenerationInfo& 
   if (k == 0) return;
   std::vector<double> sums(static_cast<size_t>(info.subspace_size()));
   std::vector<uint64_t> inside(sums.size());
+  const IdentityRows covered = contents.rows();
   for (size_t i = 0; i < contents.assignment.size(); ++i) {
     const int32_t subspace = contents.assignment[i];
     for (size_t j = i * k; j < (i + 1) * k; ++j) {
       sums[subspace] += static_cast<double>(contents.similarities[j]);
-      inside[subspace] += contents.assignment[contents.neighbours[j] - contents.first_identity] == subspace;
+      inside[subspace] += contents.assignment[covered.Row(contents.neighbours[j])] == subspace;
     }
   }
   double sum = 0;

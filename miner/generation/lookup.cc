@@ -92,8 +92,7 @@ absl::StatusOr<v1::FindLookalikesResponse> FindLookalikes(const Generation& gene
                                                           const Catalog& catalog,
                                                           const v1::FindLookalikesRequest& request) {
   ASSIGN_OR_RETURN(const uint64_t identity, ResolveIdentity(catalog, request.identity()));
-  const uint64_t first = generation.first_identity();
-  if (identity < first || identity - first >= generation.num_identities()) {
+  if (!generation.Covers(identity)) {
     return absl::NotFoundError(absl::StrCat("identity: ", request.identity(),
                                             " is not covered by generation ", generation.number(), " (split ",
                                             generation.info().split(), ")"));
@@ -114,7 +113,9 @@ absl::StatusOr<v1::FindLookalikesResponse> FindLookalikes(const Generation& gene
   } else {
     nearest.reserve(others);
     const absl::Span<const float> anchor = generation.Representation(identity);
-    for (uint64_t other = first; other < first + generation.num_identities(); ++other) {
+    const IdentityRows rows = generation.rows();
+    for (uint64_t row = 0; row < rows.size(); ++row) {
+      const uint64_t other = rows.Identity(row);
       if (other != identity)
         nearest.emplace_back(InnerProduct(anchor, generation.Representation(other)), other);
     }

@@ -54,8 +54,7 @@ absl::StatusOr<std::shared_ptr<const Generation>> GenerationManager::GetGenerati
     if (std::shared_ptr<const Generation> generation = loaded_[number].lock()) return generation;
   }
   // Reads every byte: without the lock.
-  absl::StatusOr<std::shared_ptr<const Generation>> generation =
-      store_->Load(number, options_.catalog->fingerprint());
+  absl::StatusOr<std::shared_ptr<const Generation>> generation = LoadFiles(number);
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(known());
   if (generation.ok()) loaded_[number] = *generation;
@@ -221,7 +220,7 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::Pin(uint64_t number, bool 
 absl::StatusOr<v1::GenerationInfo> GenerationManager::PublishGuardList(uint64_t base,
                                                                        const GuardList& guard_list,
                                                                        const std::string& note) {
-  RETURN_IF_ERROR(CheckGuardList(guard_list, *options_.catalog));
+  RETURN_IF_ERROR(CheckGuardList(guard_list, *catalog_.Get()));
   absl::MutexLock deriving(&deriving_);
   ASSIGN_OR_RETURN(const std::shared_ptr<const Generation> from, GetGeneration(base));
   v1::GenerationInfo info = from->info();
@@ -235,8 +234,7 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::PublishGuardList(uint64_t 
   info.set_note(note);
   info.set_created_at(absl::FormatTime("%Y-%m-%d%ET%H:%M:%SZ", options_.clock->Now(), absl::UTCTimeZone()));
   RETURN_IF_ERROR(store_->Derive(from->number(), info, guard_list));
-  absl::StatusOr<std::shared_ptr<const Generation>> derived =
-      store_->Load(number, options_.catalog->fingerprint());
+  absl::StatusOr<std::shared_ptr<const Generation>> derived = LoadFiles(number);
   std::vector<uint64_t> retired;
   {
     absl::MutexLock lock(&mutex_);
@@ -267,12 +265,11 @@ absl::StatusOr<v1::GenerationInfo> GenerationManager::PublishGuardList(uint64_t 
 }
 
 absl::StatusOr<std::shared_ptr<const Generation>> GenerationManager::LoadWritten(uint64_t number) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const Generation> generation,
-                   store_->Load(number, options_.catalog->fingerprint()));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Generation> generation, LoadFiles(number));
   const std::shared_ptr<const Generation> active = active_.Get();
   if (active == nullptr || SameGuardList(active->guard_list(), generation->guard_list())) return generation;
   RETURN_IF_ERROR(store_->Derive(number, generation->info(), active->guard_list()));
-  return store_->Load(number, options_.catalog->fingerprint());
+  return LoadFiles(number);
 }
 
 }  // namespace doppel

@@ -62,19 +62,19 @@ absl::StatusOr<v1::ReclusterRequest> GenerationManager::Settle(const v1::Reclust
     const std::filesystem::path absolute = std::filesystem::absolute(path, error);
     settled.set_model_path(error ? path : absolute.string());
   }
-  ASSIGN_OR_RETURN(const ResolvedRequest resolved, ResolveRequest(settled, *options_.catalog, *options_.fs));
+  ASSIGN_OR_RETURN(const ResolvedRequest resolved, ResolveRequest(settled, *catalog_.Get(), *options_.fs));
   const v1::RepresentationSource& source = resolved.request.representation_source();
   if (source.kind() == v1::RepresentationSource::KIND_LIVE) {
     if (environment_.live == nullptr)
       return absl::FailedPreconditionError("live: this miner keeps no live representations");
-    RETURN_IF_ERROR(environment_.live->CheckCoverage(
-        {resolved.split.first_identity, resolved.split.identities}, source.min_coverage()));
+    RETURN_IF_ERROR(environment_.live->CheckCoverage(resolved.split.rows(), source.min_coverage()));
   }
   return settled;
 }
 
 absl::StatusOr<v1::Operation> GenerationManager::Start(const v1::ReclusterRequest& request,
                                                        const std::string& policy_reason) {
+  RefreshCatalog();
   v1::OperationStarted started;
   ASSIGN_OR_RETURN(*started.mutable_request(), Settle(request));
   started.set_policy_reason(policy_reason);
@@ -106,7 +106,7 @@ absl::StatusOr<v1::Operation> GenerationManager::Start(const v1::ReclusterReques
 void GenerationManager::StartJob(const v1::OperationStarted& started) {
   // The last job's thread, if there was one, has given the lock up for good.
   if (thread_.joinable()) thread_.join();
-  job_ = std::make_shared<BuildJob>(environment_, started);
+  job_ = std::make_shared<BuildJob>(Environment(), started);
   thread_ = std::thread([this, job = job_] { RunJobs(job); });
 }
 
@@ -128,7 +128,7 @@ std::shared_ptr<BuildJob> GenerationManager::NextJob() {
     DOPPEL_LOG(kError, started.id(), " waits on: ", recorded.ToString());
     return nullptr;
   }
-  return std::make_shared<BuildJob>(environment_, started);
+  return std::make_shared<BuildJob>(Environment(), started);
 }
 
 std::shared_ptr<BuildJob> GenerationManager::RunJob(const std::shared_ptr<BuildJob>& job,

@@ -126,7 +126,7 @@ GenerationManager::PolicyInputs GenerationManager::GatherPolicy() {
     facts.churn = CheckChurn(*active, facts.now);
   // The model's files: without the lock.
   const absl::StatusOr<ResolvedRequest> resolved =
-      ResolveRequest(inputs.request, *options_.catalog, *options_.fs);
+      ResolveRequest(inputs.request, *catalog_.Get(), *options_.fs);
   const uint64_t step = active->info().model_step();
   uint64_t newest = reported_step.value_or(0);
   facts.same_weights = newest <= step;

@@ -81,26 +81,28 @@ class MappedGeneration : public Generation {
   }
 
   const v1::GenerationInfo& info() const override { return info_; }
-  uint64_t first_identity() const override { return first_identity_; }
+  uint64_t first_identity() const override { return rows_.first(); }
+  IdentityRows rows() const override { return rows_; }
+  bool Covers(uint64_t identity) const override { return rows_.Contains(identity); }
   uint64_t num_identities() const override { return assignment_.size(); }
   uint32_t num_subspaces() const override { return info_.subspaces(); }
   int dimension() const override { return static_cast<int>(info_.dimension()); }
   absl::Span<const uint32_t> Members(uint32_t subspace) const override {
     return members_.subspan(offsets_[subspace], offsets_[subspace + 1] - offsets_[subspace]);
   }
-  uint32_t SubspaceOf(uint64_t identity) const override { return assignment_[identity - first_identity_]; }
+  uint32_t SubspaceOf(uint64_t identity) const override { return assignment_[rows_.Row(identity)]; }
   absl::Span<const float> Centroid(uint32_t subspace) const override {
     return centroids_.subspan(uint64_t{subspace} * info_.dimension(), info_.dimension());
   }
   absl::Span<const float> Representation(uint64_t identity) const override {
-    return representations_.subspan((identity - first_identity_) * info_.dimension(), info_.dimension());
+    return representations_.subspan(rows_.Row(identity) * info_.dimension(), info_.dimension());
   }
   int num_neighbours() const override { return static_cast<int>(info_.neighbours()); }
   absl::Span<const uint32_t> Neighbours(uint64_t identity) const override {
-    return neighbours_.subspan((identity - first_identity_) * info_.neighbours(), info_.neighbours());
+    return neighbours_.subspan(rows_.Row(identity) * info_.neighbours(), info_.neighbours());
   }
   absl::Span<const float> NeighbourSimilarities(uint64_t identity) const override {
-    return similarities_.subspan((identity - first_identity_) * info_.neighbours(), info_.neighbours());
+    return similarities_.subspan(rows_.Row(identity) * info_.neighbours(), info_.neighbours());
   }
   const GuardList& guard_list() const override { return guard_list_; }
 
@@ -118,8 +120,7 @@ class MappedGeneration : public Generation {
     for (uint64_t i = 0; i < n; ++i) {
       for (uint64_t j = i * k; j < (i + 1) * k; ++j) {
         const uint32_t neighbour = neighbours_[j];
-        if (neighbour < first_identity_ || neighbour - first_identity_ >= n ||
-            neighbour == first_identity_ + i) {
+        if (!rows_.Contains(neighbour) || neighbour == rows_.Identity(i)) {
           return Contradiction(directory, kNeighboursFile);
         }
         // Not a number is no order either.
@@ -168,14 +169,21 @@ class MappedGeneration : public Generation {
     for (size_t m = 0; m + 1 < offsets_.size(); ++m) {
       if (offsets_[m] > offsets_[m + 1]) return bad(kOffsetsFile);
     }
-    // The covered identities are consecutive, so the lowest member is the first of them.
-    first_identity_ = members_[0];
-    for (uint32_t member : members_) first_identity_ = std::min<uint64_t>(first_identity_, member);
+    if (info_.covered_size() == 0) {
+      // The covered identities are consecutive, so the lowest member is the first of them.
+      rows_ = IdentityRows(*std::min_element(members_.begin(), members_.end()), n);
+    } else {
+      for (const v1::IdentitySpan& span : info_.covered()) {
+        if (span.first() < rows_.end() || span.count() > n) return bad(kManifestFile);
+        rows_.Append(span.first(), span.count());
+      }
+      if (rows_.size() != n) return bad(kManifestFile);
+    }
     for (uint32_t m = 0; m < num_subspaces(); ++m) {
       const absl::Span<const uint32_t> members = Members(m);
       for (size_t i = 0; i < members.size(); ++i) {
         if (i > 0 && members[i] <= members[i - 1]) return bad(kMembersFile);
-        if (members[i] - first_identity_ >= n || SubspaceOf(members[i]) != m) return bad(kMembersFile);
+        if (!rows_.Contains(members[i]) || SubspaceOf(members[i]) != m) return bad(kMembersFile);
       }
     }
     return absl::OkStatus();
@@ -191,7 +199,7 @@ class MappedGeneration : public Generation {
   absl::Span<const uint32_t> neighbours_;
   absl::Span<const float> similarities_;
   GuardList guard_list_;
-  uint64_t first_identity_ = 0;
+  IdentityRows rows_;
 };
 
 }  // namespace

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -25,10 +28,7 @@ class SubspaceCells : public IdentityCells {
     return generation_->Members(cell)[position];
   }
   std::vector<Place> Places(uint64_t identity) const override {
-    if (identity < generation_->first_identity() ||
-        identity - generation_->first_identity() >= generation_->num_identities()) {
-      return {};
-    }
+    if (!generation_->Covers(identity)) return {};
     const uint32_t home = generation_->SubspaceOf(identity);
     const absl::Span<const uint32_t> members = generation_->Members(home);
     const auto found = std::lower_bound(members.begin(), members.end(), identity);
@@ -109,13 +109,14 @@ class OverlapCells : public SubspaceCells {
 
   void FindGuests() {
     const uint32_t subspaces = generation_->num_subspaces();
-    const uint64_t first = generation_->first_identity(), n = generation_->num_identities();
+    const IdentityRows rows = generation_->rows();
+    const uint64_t n = rows.size();
     std::vector<uint32_t> chosen;  // [n, guests_of_each_]
     chosen.reserve(n * guests_of_each_);
     std::vector<uint32_t> others;
     first_guest_.assign(subspaces + 1, 0);
-    for (uint64_t i = first; i < first + n; ++i) {
-      Visits(i, &others);
+    for (uint64_t i = 0; i < n; ++i) {
+      Visits(rows.Identity(i), &others);
       for (uint32_t cell : others) {
         chosen.push_back(cell);
         ++first_guest_[cell + 1];
@@ -125,7 +126,7 @@ class OverlapCells : public SubspaceCells {
     std::vector<uint64_t> next(first_guest_.begin(), first_guest_.end() - 1);
     guests_.resize(chosen.size());
     for (uint64_t j = 0; j < chosen.size(); ++j) {
-      guests_[next[chosen[j]]++] = static_cast<uint32_t>(first + j / guests_of_each_);
+      guests_[next[chosen[j]]++] = static_cast<uint32_t>(rows.Identity(j / guests_of_each_));
     }
   }
 
@@ -159,25 +160,43 @@ class OverlapCells : public SubspaceCells {
 
 class CategoryCells : public IdentityCells {
  public:
-  // `first`: [categories]. `end`: one past the last of each.
-  CategoryCells(std::vector<uint64_t> first, std::vector<uint64_t> end, uint64_t identities,
-                std::string separator)
-      : first_(std::move(first)),
-        end_(std::move(end)),
-        separator_(std::move(separator)),
-        homeless_(identities) {
-    for (size_t c = 0; c < first_.size(); ++c) homeless_ -= end_[c] - first_[c];
+  // Identities [first, end) are the cell's from position `offset` on.
+  struct Part {
+    uint64_t first = 0;
+    uint64_t end = 0;
+    uint64_t offset = 0;
+    uint32_t cell = 0;
+  };
+  // `parts`: ascending; those of a cell with ascending offsets.
+  CategoryCells(std::vector<Part> parts, uint32_t cells, uint64_t identities, std::string separator)
+      : parts_(std::move(parts)), cells_(cells), separator_(std::move(separator)), homeless_(identities) {
+    for (uint32_t i = 0; i < parts_.size(); ++i) {
+      cells_[parts_[i].cell].push_back(i);
+      homeless_ -= parts_[i].end - parts_[i].first;
+    }
   }
 
-  uint32_t count() const override { return static_cast<uint32_t>(first_.size()); }
-  uint64_t size(uint32_t cell) const override { return end_[cell] - first_[cell]; }
-  uint64_t At(uint32_t cell, uint64_t position) const override { return first_[cell] + position; }
+  uint32_t count() const override { return static_cast<uint32_t>(cells_.size()); }
+  uint64_t size(uint32_t cell) const override {
+    const Part& last = parts_[cells_[cell].back()];
+    return last.offset + (last.end - last.first);
+  }
+  uint64_t At(uint32_t cell, uint64_t position) const override {
+    const std::vector<uint32_t>& own = cells_[cell];
+    const auto after =
+        std::upper_bound(own.begin(), own.end(), position,
+                         [this](uint64_t wanted, uint32_t part) { return wanted < parts_[part].offset; });
+    const Part& part = parts_[*(after - 1)];
+    return part.first + (position - part.offset);
+  }
   std::vector<Place> Places(uint64_t identity) const override {
-    const auto after = std::upper_bound(first_.begin(), first_.end(), identity);
-    if (after == first_.begin()) return {};
-    const auto cell = static_cast<uint32_t>(after - first_.begin() - 1);
-    if (identity >= end_[cell]) return {};
-    return {{cell, identity - first_[cell]}};
+    const auto after =
+        std::upper_bound(parts_.begin(), parts_.end(), identity,
+                         [](uint64_t wanted, const Part& part) { return wanted < part.first; });
+    if (after == parts_.begin()) return {};
+    const Part& part = *(after - 1);
+    if (identity >= part.end) return {};
+    return {{part.cell, part.offset + (identity - part.first)}};
   }
   uint64_t homeless() const override { return homeless_; }
   std::string homeless_reason() const override {
@@ -187,10 +206,61 @@ class CategoryCells : public IdentityCells {
   std::string name() const override { return absl::StrCat(count(), " categories"); }
 
  private:
-  const std::vector<uint64_t> first_;
-  const std::vector<uint64_t> end_;
+  const std::vector<Part> parts_;
+  std::vector<std::vector<uint32_t>> cells_;  // of each, its parts
   const std::string separator_;
   uint64_t homeless_;
+};
+
+// Puts together what a category has in several ranges of names.
+class CategoryParts {
+ public:
+  CategoryParts(const Catalog& catalog, std::string separator)
+      : catalog_(catalog), separator_(std::move(separator)) {}
+
+  // Of a range whose names are in order: those that begin alike, then all others.
+  void AddRange(uint64_t first, uint64_t last) {
+    for (uint64_t i = first; i < last;) {
+      const absl::string_view name = catalog_.IdentityName(i);
+      const size_t at = name.find(separator_);
+      if (at == absl::string_view::npos) {
+        ++i;
+        continue;
+      }
+      const absl::string_view prefix = name.substr(0, at + separator_.size());
+      uint64_t low = i + 1, high = last;
+      while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (absl::StartsWith(catalog_.IdentityName(middle), prefix)) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      Add(prefix, i, low);
+      i = low;
+    }
+  }
+  std::unique_ptr<const IdentityCells> Take(uint64_t identities) {
+    return std::make_unique<CategoryCells>(std::move(parts_), static_cast<uint32_t>(sizes_.size()),
+                                           identities, std::move(separator_));
+  }
+  bool empty() const { return parts_.empty(); }
+
+ private:
+  void Add(absl::string_view prefix, uint64_t first, uint64_t end) {
+    const uint32_t cell =
+        cells_.try_emplace(std::string(prefix), static_cast<uint32_t>(sizes_.size())).first->second;
+    if (cell == sizes_.size()) sizes_.push_back(0);
+    parts_.push_back({first, end, sizes_[cell], cell});
+    sizes_[cell] += end - first;
+  }
+
+  const Catalog& catalog_;
+  std::string separator_;
+  std::unordered_map<std::string, uint32_t> cells_;
+  std::vector<uint64_t> sizes_;
+  std::vector<CategoryCells::Part> parts_;
 };
 
 }  // namespace
@@ -215,36 +285,18 @@ absl::StatusOr<std::unique_ptr<const IdentityCells>> MakeCategoryCells(const Pla
   ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog.Split(inputs.spec.split()));
   const std::string separator =
       inputs.spec.category_separator().empty() ? "/" : inputs.spec.category_separator();
-  std::vector<uint64_t> first, end;
-  const uint64_t last = split.first_identity + split.identities;
-  for (uint64_t i = split.first_identity; i < last;) {
-    const absl::string_view name = catalog.IdentityName(i);
-    const size_t at = name.find(separator);
-    if (at == absl::string_view::npos) {
-      ++i;
-      continue;
-    }
-    const absl::string_view prefix = name.substr(0, at + separator.size());
-    uint64_t low = i + 1, high = last;  // names are in order: those that begin alike, then all others
-    while (low < high) {
-      const uint64_t middle = low + (high - low) / 2;
-      if (absl::StartsWith(catalog.IdentityName(middle), prefix)) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    first.push_back(i);
-    end.push_back(low);
-    i = low;
+  CategoryParts parts(catalog, separator);
+  const IdentityRows rows = split.rows();
+  for (const CatalogSplitInfo& range : catalog.sorted_ranges()) {
+    if (range.identities > 0 && rows.Contains(range.first_identity))
+      parts.AddRange(range.first_identity, range.first_identity + range.identities);
   }
-  if (first.empty()) {
+  if (parts.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "category_separator \"", separator, "\": no identity of split \"", split.name,
         "\" has it in its name; a category is what comes before it, as in \"shoe", separator, "0012\""));
   }
-  return std::unique_ptr<const IdentityCells>(
-      std::make_unique<CategoryCells>(std::move(first), std::move(end), split.identities, separator));
+  return parts.Take(split.identities);
 }
 
 }  // namespace doppel

@@ -37,7 +37,7 @@ uint64_t RotationOf(uint64_t epoch, uint64_t k, uint64_t n) {
   return (epoch % n) * (k % n) % n;
 }
 
-// Those of an identity's samples that the guard list drops.
+// Those of an identity's samples that the guard list drops. Precondition: they are consecutive.
 absl::Span<const uint64_t> DroppedOf(const GuardList& guard_list, IdentitySamples samples) {
   const std::vector<uint64_t>& dropped = guard_list.samples();
   const auto begin = std::lower_bound(dropped.begin(), dropped.end(), samples.first);
@@ -96,7 +96,7 @@ void IdentitySampler::Write(uint64_t identity, uint64_t epoch, IdentitySamples s
   uint64_t position = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
   const auto write = [&](const auto& order) {
     for (uint64_t j = 0; j < samples_per_identity_; ++j) {
-      out[j] = samples.first + order(position);
+      out[j] = samples[order(position)];
       if (++position == n) position = 0;
     }
   };
@@ -113,15 +113,25 @@ void IdentitySampler::Write(uint64_t identity, uint64_t epoch, IdentitySamples s
 void IdentitySampler::AppendSome(uint64_t identity, uint64_t epoch, IdentitySamples samples,
                                  std::vector<uint64_t>* out) const {
   absl::Span<const uint64_t> dropped;
-  if (guard_list_ != nullptr) dropped = DroppedOf(*guard_list_, samples);
-  const uint64_t n = samples.count - dropped.size();
+  std::vector<uint64_t> scattered;  // of samples that are not consecutive, those that are kept
+  if (samples.numbers != nullptr) {
+    scattered.reserve(samples.count);
+    for (uint64_t i = 0; i < samples.count; ++i) {
+      if (guard_list_ == nullptr || !guard_list_->Dropped(samples[i])) scattered.push_back(samples[i]);
+    }
+  } else if (guard_list_ != nullptr) {
+    dropped = DroppedOf(*guard_list_, samples);
+  }
+  const bool consecutive = samples.numbers == nullptr;
+  const uint64_t n = consecutive ? samples.count - dropped.size() : scattered.size();
   if (n == 0) return;
   const uint64_t key = MixKeySuffix(key_prefix_, identity);
   const uint64_t begin = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
   const auto append = [&](const auto& order, uint64_t start, uint64_t count, std::vector<uint64_t>* to) {
     uint64_t position = start;
     for (uint64_t j = 0; j < count; ++j) {
-      to->push_back(KeptSample(samples.first, order(position), dropped));
+      const uint64_t at = order(position);
+      to->push_back(consecutive ? KeptSample(samples.first, at, dropped) : scattered[at]);
       if (++position == n) position = 0;
     }
   };

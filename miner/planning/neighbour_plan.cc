@@ -80,14 +80,14 @@ class NeighbourPlan : public Plan {
   NeighbourPlan(PlanInputs inputs, const GroupShape& shape)
       : inputs_(std::move(inputs)),
         shape_(shape),
-        first_identity_(inputs_.generation->first_identity()),
+        rows_(inputs_.generation->rows()),
         sampler_(inputs_.Sampler()) {
     const uint64_t covered = inputs_.generation->num_identities();
     std::vector<uint64_t> left_out;
     for (uint64_t identity : DroppedIdentities(inputs_)) {
-      if (identity < first_identity_ || identity - first_identity_ >= covered) continue;
+      if (!rows_.Contains(identity)) continue;
       dropped_.push_back(identity);
-      left_out.push_back(identity - first_identity_);
+      left_out.push_back(rows_.Row(identity));
     }
     positions_ = KeptPositions(covered, left_out);
     coverage_.identities = positions_.size();
@@ -148,14 +148,11 @@ class NeighbourPlan : public Plan {
     uint64_t rotation;
   };
 
-  bool Covers(uint64_t identity) const {
-    return identity >= first_identity_ && identity - first_identity_ < inputs_.generation->num_identities() &&
-           Kept(identity);
-  }
+  bool Covers(uint64_t identity) const { return rows_.Contains(identity) && Kept(identity); }
   bool Kept(uint64_t identity) const {
     return dropped_.empty() || !std::binary_search(dropped_.begin(), dropped_.end(), identity);
   }
-  uint64_t Identity(uint64_t u) const { return first_identity_ + positions_(u); }
+  uint64_t Identity(uint64_t u) const { return rows_.Identity(positions_(u)); }
 
   void AddStage(uint64_t from_cursor, uint64_t groups) {
     GroupStage stage;
@@ -250,7 +247,7 @@ class NeighbourPlan : public Plan {
 
   const PlanInputs inputs_;
   const GroupShape shape_;
-  const uint64_t first_identity_;
+  const IdentityRows rows_;
   const IdentitySampler sampler_;
   std::vector<uint64_t> dropped_;  // ascending
   KeptPositions positions_;

@@ -43,8 +43,7 @@ absl::Status CheckGeneration(const PlanInputs& inputs) {
                      inputs.catalog->fingerprint(), "\": mine a generation for it"));
   }
   ASSIGN_OR_RETURN(const CatalogSplitInfo split, inputs.catalog->Split(spec.split()));
-  if (split.first_identity != generation.first_identity() ||
-      split.identities != generation.num_identities()) {
+  if (split.rows() != generation.rows()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "split \"", spec.split(), "\" means identities [", split.first_identity, ", ",
         split.first_identity + split.identities, ") of the catalog, but generation ", generation.number(),
@@ -95,14 +94,19 @@ absl::Status CheckFields(const v1::PlanSpec& spec) {
 }
 
 std::vector<uint64_t> DroppedIdentities(const PlanInputs& inputs) {
+  std::vector<uint64_t> owners;  // of each dropped sample
+  owners.reserve(inputs.guard_list().samples().size());
+  for (const uint64_t sample : inputs.guard_list().samples()) {
+    if (sample >= inputs.catalog->num_samples()) break;
+    owners.push_back(inputs.catalog->Sample(sample).identity);
+  }
+  // Where later versions of the catalog added to an identity, its samples are not neighbours.
+  std::sort(owners.begin(), owners.end());
   std::vector<uint64_t> identities;
-  const std::vector<uint64_t>& dropped = inputs.guard_list().samples();
-  for (size_t begin = 0; begin < dropped.size() && dropped[begin] < inputs.catalog->num_samples();) {
-    const uint64_t identity = inputs.catalog->Sample(dropped[begin]).identity;
-    const IdentitySamples samples = inputs.catalog->Samples(identity);
+  for (size_t begin = 0; begin < owners.size();) {
     size_t end = begin;
-    while (end < dropped.size() && dropped[end] < samples.first + samples.count) ++end;
-    if (end - begin == samples.count) identities.push_back(identity);
+    while (end < owners.size() && owners[end] == owners[begin]) ++end;
+    if (end - begin == inputs.catalog->Samples(owners[begin]).count) identities.push_back(owners[begin]);
     begin = end;
   }
   return identities;

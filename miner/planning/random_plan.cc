@@ -24,15 +24,15 @@ class RandomPlan : public Plan {
  public:
   RandomPlan(PlanInputs inputs, const CatalogSplitInfo& split, uint64_t covered)
       : inputs_(std::move(inputs)),
-        first_identity_(split.first_identity),
+        rows_(split.rows()),
         limited_(covered < split.identities),
         limit_(split.identities, kLimitKey),
         sampler_(inputs_.Sampler()) {
     std::vector<uint64_t> left_out;
     const std::vector<uint64_t> dropped = DroppedIdentities(inputs_);
     for (uint64_t identity : dropped) {
-      if (identity < first_identity_ || identity - first_identity_ >= split.identities) continue;
-      const uint64_t offset = identity - first_identity_;
+      if (!rows_.Contains(identity)) continue;
+      const uint64_t offset = rows_.Row(identity);
       const uint64_t position = limited_ ? limit_.Inverse(offset) : offset;
       if (position < covered) left_out.push_back(position);
     }
@@ -60,7 +60,7 @@ class RandomPlan : public Plan {
       batch.identities.resize(inputs_.P());
       order.Range(begin, inputs_.P(), batch.identities.data());
       if (limited_) limit_.Gather(batch.identities.data(), inputs_.P(), batch.identities.data());
-      for (uint64_t& identity : batch.identities) identity += first_identity_;
+      for (uint64_t& identity : batch.identities) identity = rows_.Identity(identity);
       sampler_.AppendAll(*inputs_.catalog, batch.epoch, &batch.identities, &batch.samples);
       return batch;
     }
@@ -82,14 +82,14 @@ class RandomPlan : public Plan {
  private:
   uint64_t Identity(uint64_t u) const {
     const uint64_t position = positions_(u);
-    return first_identity_ + (limited_ ? limit_(position) : position);
+    return rows_.Identity(limited_ ? limit_(position) : position);
   }
 
   uint64_t Sure(uint64_t covered, const std::vector<uint64_t>& dropped) const {
     const auto covers = [&](uint64_t identity) {
-      if (identity < first_identity_ || identity - first_identity_ >= limit_.size()) return false;
+      if (!rows_.Contains(identity)) return false;
       if (std::binary_search(dropped.begin(), dropped.end(), identity)) return false;
-      return !limited_ || limit_.Inverse(identity - first_identity_) < covered;
+      return !limited_ || limit_.Inverse(rows_.Row(identity)) < covered;
     };
     std::vector<GuardList::Pair> pairs;
     for (const GuardList::Pair& pair : inputs_.guard_list().pairs()) {
@@ -99,7 +99,7 @@ class RandomPlan : public Plan {
   }
 
   const PlanInputs inputs_;
-  const uint64_t first_identity_;
+  const IdentityRows rows_;
   const bool limited_;
   const KeyedPermutation limit_;
   const IdentitySampler sampler_;

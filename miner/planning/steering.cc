@@ -230,11 +230,13 @@ v1::PlanSpec SteeredPlan::SpecFor(uint64_t generation) const {
 }
 
 absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::BindLocked(
-    const std::shared_ptr<const Generation>& generation) {
+    const std::shared_ptr<const Generation>& generation, const std::shared_ptr<const Catalog>& catalog) {
   RETURN_IF_ERROR(failure_);
   const uint64_t number = generation == nullptr ? 0 : generation->number();
   const auto found = bound_.find(number);
-  if (found != bound_.end()) return found->second;
+  if (found != bound_.end() && found->second->catalog->fingerprint() == catalog->fingerprint()) {
+    return found->second;
+  }
   if (steering().by_hardness() && generation != nullptr && state_.LastStage(number) == nullptr) {
     // No batch of this generation was drawn yet, so this may hold from the beginning: rounds are short from
     // there on, and weights can follow soon.
@@ -248,20 +250,22 @@ absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::BindLocke
   }
   auto bound = std::make_shared<Bound>();
   bound->spec = SpecFor(number);
-  ASSIGN_OR_RETURN(bound->plan, MakePlan(bound->spec, state_.opened().seed(), catalog_, generation));
+  ASSIGN_OR_RETURN(bound->plan, MakePlan(bound->spec, state_.opened().seed(), catalog, generation));
+  bound->catalog = catalog;
   while (bound_.size() >= kBoundKept) bound_.erase(bound_.begin());
   bound_[number] = bound;
   return std::shared_ptr<const Bound>(std::move(bound));
 }
 
 absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::Bind(
-    const std::shared_ptr<const Generation>& generation) {
+    const std::shared_ptr<const Generation>& generation, const std::shared_ptr<const Catalog>& catalog) {
   absl::MutexLock lock(&mutex_);
-  return BindLocked(generation);
+  return BindLocked(generation, catalog == nullptr ? catalog_ : catalog);
 }
 
 absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::At(
-    uint64_t cursor, const std::shared_ptr<const Generation>& generation) {
+    uint64_t cursor, const std::shared_ptr<const Generation>& generation,
+    const std::shared_ptr<const Catalog>& catalog) {
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(failure_);
   if (cursor >= state_.settled_below()) {
@@ -270,7 +274,7 @@ absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::At(
     RETURN_IF_ERROR(Record(update));
   }
   asked_below_ = std::max(asked_below_, cursor + (cursor < UINT64_MAX ? 1 : 0));
-  return BindLocked(generation);
+  return BindLocked(generation, catalog == nullptr ? catalog_ : catalog);
 }
 
 void SteeredPlan::Report(const v1::StepReport& step) {

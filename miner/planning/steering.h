@@ -63,6 +63,7 @@ class SteeredPlan {
   struct Bound {
     v1::PlanSpec spec;  // with the decisions, without `steering`
     std::shared_ptr<const Plan> plan;
+    std::shared_ptr<const Catalog> catalog;
   };
 
   // Opens the journal at `path`, or starts it with `wanted` (whose plan has `steering`). `fs` is not owned.
@@ -70,12 +71,15 @@ class SteeredPlan {
                                                            const v1::SteeringOpened& wanted,
                                                            std::shared_ptr<const Catalog> catalog);
 
-  // As it is now; for what it covers, not to draw from.
-  absl::StatusOr<std::shared_ptr<const Bound>> Bind(const std::shared_ptr<const Generation>& generation)
+  // As it is now; for what it covers, not to draw from. `catalog`: the version to draw from, which is that of
+  // the generation; null: the one it was opened with.
+  absl::StatusOr<std::shared_ptr<const Bound>> Bind(const std::shared_ptr<const Generation>& generation,
+                                                    const std::shared_ptr<const Catalog>& catalog = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // To draw the batch at `cursor`: no later decision concerns it. UNAVAILABLE: the journal failed.
   absl::StatusOr<std::shared_ptr<const Bound>> At(uint64_t cursor,
-                                                  const std::shared_ptr<const Generation>& generation)
+                                                  const std::shared_ptr<const Generation>& generation,
+                                                  const std::shared_ptr<const Catalog>& catalog = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(const v1::StepReport& step) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -89,7 +93,8 @@ class SteeredPlan {
       : run_(std::move(run)), catalog_(std::move(catalog)), controller_(std::move(controller)) {}
 
   absl::Status Record(const v1::SteeringUpdate& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<std::shared_ptr<const Bound>> BindLocked(const std::shared_ptr<const Generation>& generation)
+  absl::StatusOr<std::shared_ptr<const Bound>> BindLocked(const std::shared_ptr<const Generation>& generation,
+                                                          const std::shared_ptr<const Catalog>& catalog)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   v1::PlanSpec SpecFor(uint64_t generation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SteerHardness(const v1::StepReport& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -29,6 +29,39 @@ bool AllFinite(const std::string& bytes) {
   return true;
 }
 
+std::string SegmentName(uint64_t segment) { return absl::StrFormat("ranges-%06d.rec", segment); }
+
+// Of a range of another pass: the runs of what is to be taken, and missing, under this pass's numbers.
+std::vector<v1::RepresentationRange> KeptParts(const v1::RepresentationRange& range,
+                                               const v1::RepresentationPass& from,
+                                               const std::function<uint64_t(uint64_t number)>& number_of,
+                                               const RepresentationStore& store) {
+  std::vector<v1::RepresentationRange> parts;
+  const uint64_t row_bytes = range.dimension() * sizeof(float);
+  const uint64_t count = range.identity_count();
+  if (range.failed_samples() > 0 || range.representations().size() != count * row_bytes ||
+      static_cast<uint64_t>(range.samples_size()) != count ||
+      range.first_identity() < from.first_identity() ||
+      range.first_identity() - from.first_identity() + count > from.identities()) {
+    return parts;
+  }
+  const IdentityRanges committed = store.Committed();
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t number = number_of(range.first_identity() + i);
+    if (number == IdentityRows::kNone || committed.Contains({number, 1})) continue;
+    if (parts.empty() || parts.back().first_identity() + parts.back().identity_count() != number) {
+      v1::RepresentationRange& part = parts.emplace_back();
+      part.set_first_identity(number);
+      part.set_dimension(range.dimension());
+    }
+    v1::RepresentationRange& part = parts.back();
+    part.set_identity_count(part.identity_count() + 1);
+    part.add_samples(range.samples(static_cast<int>(i)));
+    part.mutable_representations()->append(range.representations(), i * row_bytes, row_bytes);
+  }
+  return parts;
+}
+
 }  // namespace
 
 RepresentationStore::RepresentationStore(FileSystem& fs, std::string directory, v1::RepresentationPass pass,
@@ -46,7 +79,7 @@ absl::StatusOr<std::unique_ptr<RepresentationStore>> RepresentationStore::Open(
 }
 
 std::string RepresentationStore::SegmentPath(uint64_t segment) const {
-  return absl::StrFormat("%s/ranges-%06d.rec", directory_, segment);
+  return absl::StrCat(directory_, "/", SegmentName(segment));
 }
 
 absl::Status RepresentationStore::Load() {
@@ -202,6 +235,29 @@ absl::StatusOr<bool> RepresentationStore::Commit(const v1::RepresentationRange& 
   return self.accepted;
 }
 
+absl::Status RepresentationStore::CommitTogether(const std::vector<v1::RepresentationRange>& ranges) {
+  std::vector<Waiting> all(ranges.size());
+  std::vector<Waiting*> batch;
+  batch.reserve(ranges.size());
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    RETURN_IF_ERROR(Validate(ranges[i]));
+    all[i].range = &ranges[i];
+    all[i].record = ranges[i].SerializeAsString();
+    batch.push_back(&all[i]);
+  }
+  absl::MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(broken_);
+  writing_ = true;
+  mutex_.Unlock();
+  absl::Status status = Write(batch);
+  mutex_.Lock();
+  writing_ = false;
+  if (!status.ok()) broken_ = status;
+  RETURN_IF_ERROR(status);
+  for (const Waiting& one : all) Apply(*one.range);
+  return absl::OkStatus();
+}
+
 absl::Status RepresentationStore::Write(const std::vector<Waiting*>& batch) {
   if (segment_size_ >= options_.segment_bytes) RETURN_IF_ERROR(OpenSegment(segment_ + 1, true));
   for (const Waiting* waiting : batch) {
@@ -263,6 +319,34 @@ absl::StatusOr<std::unique_ptr<RepresentationStore>> OpenRepresentationPass(
   ASSIGN_OR_RETURN(std::unique_ptr<RepresentationStore> store, RepresentationStore::Open(fs, wanted, pass));
   RETURN_IF_ERROR(fs.SyncDirectory(root));
   return store;
+}
+
+absl::StatusOr<uint64_t> TakeOverPass(FileSystem& fs, const std::string& root,
+                                      const v1::RepresentationPass& from,
+                                      const std::function<uint64_t(uint64_t number)>& number_of,
+                                      RepresentationStore& store) {
+  const std::string suffix = absl::StrCat("-", RepresentationPassKey(from));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(root));
+  const auto found = std::find_if(names.begin(), names.end(), [&suffix](const std::string& name) {
+    return absl::EndsWith(name, suffix);
+  });
+  if (found == names.end()) return 0;
+  uint64_t taken = 0;
+  for (uint64_t segment = 0;; ++segment) {
+    const std::string path = absl::StrFormat("%s/%s/%s", root, *found, SegmentName(segment));
+    if (!fs.Exists(path)) return taken;
+    ASSIGN_OR_RETURN(const RecordFileContents contents, ReadRecordFile(fs, path));
+    // The first record is the pass's header.
+    for (size_t i = 1; i < contents.records.size(); ++i) {
+      v1::RepresentationRange range;
+      if (!range.ParseFromString(contents.records[i]))
+        return absl::DataLossError(absl::StrCat(path, ": a record cannot be parsed"));
+      const std::vector<v1::RepresentationRange> parts = KeptParts(range, from, number_of, store);
+      if (parts.empty()) continue;
+      RETURN_IF_ERROR(store.CommitTogether(parts));
+      for (const v1::RepresentationRange& part : parts) taken += part.identity_count();
+    }
+  }
 }
 
 absl::Status RemoveOldPasses(FileSystem& fs, const std::string& root, size_t keep) {

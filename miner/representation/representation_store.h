@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "common/base/identity_rows.h"
 #include "common/io/file_system.h"
 #include "common/io/record_file.h"
 #include "doppel/v1/storage.pb.h"
@@ -51,6 +53,9 @@ class RepresentationStore {
   // were committed before stay as they are. INVALID_ARGUMENT: borders, sizes or values are wrong, nothing was
   // changed. Any other error is for good: the file's state is unknown until it is opened again.
   absl::StatusOr<bool> Commit(const v1::RepresentationRange& range) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Several, with one sync. To be called while nobody commits. Errors as Commit's.
+  absl::Status CommitTogether(const std::vector<v1::RepresentationRange>& ranges) ABSL_LOCKS_EXCLUDED(mutex_);
 
   IdentityRanges Committed() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<IdentityRange> Missing() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -101,6 +106,14 @@ class RepresentationStore {
 // by last use.
 absl::StatusOr<std::unique_ptr<RepresentationStore>> OpenRepresentationPass(
     FileSystem& fs, const std::string& root, uint64_t generation, const v1::RepresentationPass& pass);
+// Commits to `store` what another pass below `root` has, and `store` has not: `number_of` gives what a number
+// of that pass is called in this one, or IdentityRows::kNone if it is not to be taken. Ranges with failed
+// samples are left out. Returns how many were taken: 0 if there is no such pass. DATA_LOSS names a damaged
+// file of it; what came before is committed. To be called while nobody commits.
+absl::StatusOr<uint64_t> TakeOverPass(FileSystem& fs, const std::string& root,
+                                      const v1::RepresentationPass& from,
+                                      const std::function<uint64_t(uint64_t number)>& number_of,
+                                      RepresentationStore& store);
 // Removes all passes below `root` but the `keep` last used.
 absl::Status RemoveOldPasses(FileSystem& fs, const std::string& root, size_t keep);
 // 32 hex digits.

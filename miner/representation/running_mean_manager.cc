@@ -77,16 +77,19 @@ absl::Status RunningMeanManager::Load() {
   bool ours = false;
   const auto on_header = [this, &ours](const v1::RunningMeanHeader& header) {
     absl::MutexLock lock(&mutex_);
-    ours = header.catalog_fingerprint() == options_.catalog_fingerprint &&
-           header.identities() == options_.identities;
+    const std::vector<std::string>& earlier = options_.earlier_fingerprints;
+    ours = header.catalog_fingerprint() == options_.catalog_fingerprint
+               ? header.identities() == options_.identities
+               : std::count(earlier.begin(), earlier.end(), header.catalog_fingerprint()) > 0 &&
+                     header.identities() <= options_.identities;
     if (!ours) {
       DOPPEL_LOG(kWarning, options_.directory, ": the running means there are of catalog ",
                  header.catalog_fingerprint(), "; beginning anew");
       return absl::OkStatus();
     }
-    means_ = std::make_unique<RunningMean>(header.identities(), static_cast<int>(header.dimension()),
+    means_ = std::make_unique<RunningMean>(options_.identities, static_cast<int>(header.dimension()),
                                            options_.half_life);
-    if (!means_->ok()) return OutOfMemory(header.identities(), header.dimension());
+    if (!means_->ok()) return OutOfMemory(options_.identities, header.dimension());
     run_ = header.run();
     model_step_ = header.model_step();
     reports_ = header.reports();
@@ -108,6 +111,23 @@ absl::Status RunningMeanManager::Load() {
   last_snapshot_ = options_.clock->Now();
   DOPPEL_LOG(kInfo, "running means of ", means_->num_seen(), " of ", means_->identities(),
              " identities, of run ", run_, " up to step ", model_step_);
+  return absl::OkStatus();
+}
+
+absl::Status RunningMeanManager::ExtendTo(const std::string& catalog_fingerprint, uint64_t identities) {
+  absl::MutexLock lock(&mutex_);
+  if (means_ != nullptr && identities > means_->identities()) {
+    auto grown = std::make_unique<RunningMean>(identities, means_->dimension(), options_.half_life);
+    if (!grown->ok()) return OutOfMemory(identities, static_cast<uint32_t>(means_->dimension()));
+    for (uint64_t i = 0; i < means_->identities(); ++i) {
+      if (means_->seen(i))
+        grown->Restore(i, means_->mean(i), means_->weight(i), means_->samples(i), means_->step(i));
+    }
+    means_ = std::move(grown);
+  }
+  identities_ = std::max(identities, identities_.load());
+  catalog_fingerprint_ = catalog_fingerprint;
+  ++changes_;  // the next snapshot is of the new catalog
   return absl::OkStatus();
 }
 
@@ -133,8 +153,8 @@ absl::Status RunningMeanManager::Check(const v1::StepReport& step) const {
   const std::vector<float> values = Floats(step.embeddings());
   for (size_t i = 0; i < n; ++i) {
     const uint64_t identity = step.identities(static_cast<int>(i));
-    if (identity >= options_.identities)
-      return bad(absl::StrCat("identity ", identity, "; the catalog has ", options_.identities));
+    if (identity >= identities_)
+      return bad(absl::StrCat("identity ", identity, "; the catalog has ", identities_.load()));
     if (step.samples(static_cast<int>(i)) == 0)
       return bad(absl::StrCat("identity ", identity, " without samples"));
     double square = 0;
@@ -165,9 +185,8 @@ absl::StatusOr<bool> RunningMeanManager::TakeOver(const v1::ReportStepsRequest& 
   if (means_ != nullptr) {
     DOPPEL_LOG(kInfo, "run ", request.run(), " takes the live representations over from ", run_);
   }
-  auto fresh =
-      std::make_unique<RunningMean>(options_.identities, static_cast<int>(dimension), options_.half_life);
-  if (!fresh->ok()) return OutOfMemory(options_.identities, dimension);
+  auto fresh = std::make_unique<RunningMean>(identities_, static_cast<int>(dimension), options_.half_life);
+  if (!fresh->ok()) return OutOfMemory(identities_, dimension);
   means_ = std::move(fresh);
   ++epoch_;
   hardness_.Clear();
@@ -230,17 +249,18 @@ absl::StatusOr<v1::ReportStepsResponse> RunningMeanManager::Report(const v1::Rep
 // ---- looking
 
 v1::DescribeRepresentationsResponse RunningMeanManager::Describe(
-    IdentityRange range, absl::Span<const uint64_t> identities) const {
+    const IdentityRows& range, absl::Span<const uint64_t> identities) const {
   v1::DescribeRepresentationsResponse response;
   response.set_half_life_steps(options_.half_life);
-  response.set_identities(range.count);
+  response.set_identities(range.size());
   response.set_snapshot_age_seconds(-1);
   std::vector<uint64_t> ages;
-  ages.reserve(range.count);
-  for (uint64_t at = range.first; at < range.end(); at += kRowsPerLock) {
+  ages.reserve(range.size());
+  for (uint64_t at = 0; at < range.size(); at += kRowsPerLock) {
     absl::MutexLock lock(&mutex_);
     if (means_ == nullptr) break;
-    for (uint64_t i = at; i < std::min(at + kRowsPerLock, range.end()); ++i) {
+    for (uint64_t row = at; row < std::min(at + kRowsPerLock, range.size()); ++row) {
+      const uint64_t i = range.Identity(row);
       if (means_->seen(i)) ages.push_back(model_step_ - means_->step(i));
     }
   }
@@ -309,12 +329,13 @@ Matrix RunningMeanManager::Find(absl::Span<const uint64_t> identities, std::vect
   return rows;
 }
 
-uint64_t RunningMeanManager::CountSeen(IdentityRange range) const {
+uint64_t RunningMeanManager::CountSeen(const IdentityRows& range) const {
   uint64_t seen = 0;
-  for (uint64_t at = range.first; at < range.end(); at += kRowsPerLock) {
+  for (uint64_t at = 0; at < range.size(); at += kRowsPerLock) {
     absl::MutexLock lock(&mutex_);
     if (means_ == nullptr) return 0;
-    for (uint64_t i = at; i < std::min(at + kRowsPerLock, range.end()); ++i) seen += means_->seen(i) ? 1 : 0;
+    for (uint64_t row = at; row < std::min(at + kRowsPerLock, range.size()); ++row)
+      seen += means_->seen(range.Identity(row)) ? 1 : 0;
   }
   return seen;
 }
@@ -334,13 +355,13 @@ absl::Status RunningMeanManager::Covered(uint64_t seen, uint64_t of, double min_
                       run_, seen, of, 100 * coverage, 100 * min_coverage));
 }
 
-absl::Status RunningMeanManager::CheckCoverage(IdentityRange range, double min_coverage) const {
+absl::Status RunningMeanManager::CheckCoverage(const IdentityRows& range, double min_coverage) const {
   const uint64_t seen = CountSeen(range);
   absl::MutexLock lock(&mutex_);
-  return Covered(seen, range.count, min_coverage);
+  return Covered(seen, range.size(), min_coverage);
 }
 
-absl::StatusOr<RunningMeanManager::Frozen> RunningMeanManager::Freeze(IdentityRange range,
+absl::StatusOr<RunningMeanManager::Frozen> RunningMeanManager::Freeze(const IdentityRows& range,
                                                                       double min_coverage,
                                                                       const Fallback& fallback) const {
   RETURN_IF_ERROR(CheckCoverage(range, min_coverage));
@@ -354,24 +375,24 @@ absl::StatusOr<RunningMeanManager::Frozen> RunningMeanManager::Freeze(IdentityRa
     frozen.model_step = model_step_;
     rows.dimension = means_->dimension();
   }
-  rows.rows = static_cast<int64_t>(range.count);
-  rows.values.resize(range.count * rows.dimension);
+  rows.rows = static_cast<int64_t>(range.size());
+  rows.values.resize(range.size() * rows.dimension);
   std::vector<uint32_t>& samples = frozen.representations.samples;
-  samples.resize(range.count);
-  for (uint64_t at = 0; at < range.count; at += kRowsPerLock) {
+  samples.resize(range.size());
+  for (uint64_t at = 0; at < range.size(); at += kRowsPerLock) {
     absl::MutexLock lock(&mutex_);
     if (epoch_ != epoch) return TakenOver(run_);
-    const uint64_t end = std::min(at + kRowsPerLock, range.count);
-    std::memcpy(rows.row(static_cast<int64_t>(at)), means_->mean(range.first + at),
-                (end - at) * rows.dimension * sizeof(float));
+    const uint64_t end = std::min(at + kRowsPerLock, range.size());
     for (uint64_t i = at; i < end; ++i) {
-      samples[i] = static_cast<uint32_t>(std::min<uint64_t>(means_->samples(range.first + i), UINT32_MAX));
+      const uint64_t identity = range.Identity(i);
+      std::copy_n(means_->mean(identity), rows.dimension, rows.row(static_cast<int64_t>(i)));
+      samples[i] = static_cast<uint32_t>(std::min<uint64_t>(means_->samples(identity), UINT32_MAX));
     }
   }
-  for (uint64_t i = 0; i < range.count; ++i) {
+  for (uint64_t i = 0; i < range.size(); ++i) {
     frozen.seen += samples[i] > 0 ? 1 : 0;
     if (samples[i] > 0 || !fallback) continue;
-    const absl::Span<const float> row = fallback(range.first + i);
+    const absl::Span<const float> row = fallback(range.Identity(i));
     if (row.size() == static_cast<size_t>(rows.dimension))
       std::copy(row.begin(), row.end(), rows.row(static_cast<int64_t>(i)));
   }
@@ -379,18 +400,19 @@ absl::StatusOr<RunningMeanManager::Frozen> RunningMeanManager::Freeze(IdentityRa
   return frozen;
 }
 
-RunningMeanManager::Stale RunningMeanManager::FindStale(IdentityRange range, uint64_t max_age) const {
+RunningMeanManager::Stale RunningMeanManager::FindStale(const IdentityRows& range, uint64_t max_age) const {
   Stale stale;
-  for (uint64_t at = range.first; at < range.end(); at += kRowsPerLock) {
+  for (uint64_t at = 0; at < range.size(); at += kRowsPerLock) {
     absl::MutexLock lock(&mutex_);
     if (stale.run != run_) {
       // Taken over meanwhile: what was fresh is not any more.
       stale.run = run_;
       stale.identities.clear();
-      for (uint64_t i = range.first; i < at; ++i) stale.identities.push_back(i);
+      for (uint64_t row = 0; row < at; ++row) stale.identities.push_back(range.Identity(row));
     }
     stale.dimension = means_ == nullptr ? 0 : means_->dimension();
-    for (uint64_t i = at; i < std::min(at + kRowsPerLock, range.end()); ++i) {
+    for (uint64_t row = at; row < std::min(at + kRowsPerLock, range.size()); ++row) {
+      const uint64_t i = range.Identity(row);
       const bool fresh = means_ != nullptr && means_->seen(i) && model_step_ - means_->step(i) <= max_age;
       if (!fresh) stale.identities.push_back(i);
     }
@@ -427,7 +449,7 @@ absl::Status RunningMeanManager::Snapshot() {
     if (means_ == nullptr || changes_ == saved_changes_) return absl::OkStatus();
     epoch = epoch_;
     changes = changes_;
-    header.set_catalog_fingerprint(options_.catalog_fingerprint);
+    header.set_catalog_fingerprint(catalog_fingerprint_);
     header.set_run(run_);
     header.set_dimension(static_cast<uint32_t>(means_->dimension()));
     header.set_identities(means_->identities());
@@ -436,9 +458,10 @@ absl::Status RunningMeanManager::Snapshot() {
     for (v1::GenerationHardness& hardness : hardness_.Save()) *header.add_hardness() = std::move(hardness);
   }
   uint64_t at = 0;
-  const auto next = [this, &at, epoch]() -> absl::StatusOr<std::optional<v1::RunningMeanRows>> {
-    if (at >= options_.identities) return std::optional<v1::RunningMeanRows>();
-    const uint64_t end = std::min(at + kRowsPerLock, options_.identities);
+  const uint64_t all = header.identities();
+  const auto next = [this, &at, all, epoch]() -> absl::StatusOr<std::optional<v1::RunningMeanRows>> {
+    if (at >= all) return std::optional<v1::RunningMeanRows>();
+    const uint64_t end = std::min(at + kRowsPerLock, all);
     ASSIGN_OR_RETURN(v1::RunningMeanRows rows, CopyRows(epoch, at, end));
     at = end;
     return std::optional<v1::RunningMeanRows>(std::move(rows));

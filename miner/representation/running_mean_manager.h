@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,9 +16,9 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/base/clock.h"
+#include "common/base/identity_rows.h"
 #include "common/io/file_system.h"
 #include "doppel/v1/reports.pb.h"
-#include "miner/representation/identity_ranges.h"
 #include "miner/representation/representation_store.h"
 #include "miner/representation/running_mean.h"
 #include "miner/representation/running_mean_store.h"
@@ -38,6 +39,8 @@ class RunningMeanManager {
     std::string directory;
     std::string catalog_fingerprint;
     uint64_t identities = 0;  // of the catalog
+    // Of versions that it was appended to: their snapshots are taken up as well.
+    std::vector<std::string> earlier_fingerprints;
     double half_life = 1000;  // steps; ≤ 0: nothing is forgotten
     // Between snapshots, in a thread of its own; ≤ 0: no thread, Snapshot is called by hand.
     absl::Duration snapshot_interval = absl::Seconds(60);
@@ -48,12 +51,17 @@ class RunningMeanManager {
   // With a last snapshot, if there is a thread for them.
   ~RunningMeanManager();
 
+  // The catalog has a new version, whose identities begin with those there were: what was reported stays.
+  // RESOURCE_EXHAUSTED: there is no memory for them, and everything stays as it is.
+  absl::Status ExtendTo(const std::string& catalog_fingerprint, uint64_t identities)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // INVALID_ARGUMENT: a size, number or value is wrong; nothing of the request was taken.
   absl::StatusOr<v1::ReportStepsResponse> Report(const v1::ReportStepsRequest& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Over the identities of `range`. Leaves names and split empty.
-  v1::DescribeRepresentationsResponse Describe(IdentityRange range,
+  v1::DescribeRepresentationsResponse Describe(const IdentityRows& range,
                                                absl::Span<const uint64_t> identities) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   v1::ListSubspaceHardnessResponse Hardness(uint64_t generation) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -86,24 +94,28 @@ class RunningMeanManager {
   // A copy of the means of `range`, normalised. Identities that were never seen get `fallback`'s row if it is
   // of the same dimension, else zeros. Each row is as it was at some moment of the call. FAILED_PRECONDITION
   // if less than `min_coverage` of them were seen, or none.
-  absl::StatusOr<Frozen> Freeze(IdentityRange range, double min_coverage, const Fallback& fallback) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Frozen> Freeze(const IdentityRows& range, double min_coverage,
+                                const Fallback& fallback) const ABSL_LOCKS_EXCLUDED(mutex_);
   // FAILED_PRECONDITION as Freeze would.
-  absl::Status CheckCoverage(IdentityRange range, double min_coverage) const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status CheckCoverage(const IdentityRows& range, double min_coverage) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   struct Stale {
     std::string run;  // empty: nobody has reported
     int dimension = 0;
     std::vector<uint64_t> identities;  // ascending
   };
   // Those of `range` that were not reported within the last `max_age` steps.
-  Stale FindStale(IdentityRange range, uint64_t max_age) const ABSL_LOCKS_EXCLUDED(mutex_);
+  Stale FindStale(const IdentityRows& range, uint64_t max_age) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Writes one if anything has changed since the last.
   absl::Status Snapshot() ABSL_LOCKS_EXCLUDED(mutex_, snapshot_mutex_);
 
  private:
   explicit RunningMeanManager(Options options)
-      : options_(std::move(options)), store_(*options_.fs, options_.directory) {}
+      : options_(std::move(options)),
+        identities_(options_.identities),
+        catalog_fingerprint_(options_.catalog_fingerprint),
+        store_(*options_.fs, options_.directory) {}
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Check(const v1::StepReport& step) const;
   // False: another run owns the means.
@@ -113,15 +125,18 @@ class RunningMeanManager {
   void CountActive(const v1::StepReport& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Covered(uint64_t seen, uint64_t of, double min_coverage) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t CountSeen(IdentityRange range) const ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t CountSeen(const IdentityRows& range) const ABSL_LOCKS_EXCLUDED(mutex_);
   // ABORTED if another run took over since `epoch`.
   absl::StatusOr<v1::RunningMeanRows> CopyRows(uint64_t epoch, uint64_t first, uint64_t end) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   void RunSnapshots();
 
   const Options options_;
+  // Of the catalog. Grows under mutex_, and not before means_.
+  std::atomic<uint64_t> identities_;
 
   mutable absl::Mutex mutex_;
+  std::string catalog_fingerprint_ ABSL_GUARDED_BY(mutex_);
   // Null before the first report. Replaced when another run takes over.
   std::unique_ptr<RunningMean> means_ ABSL_GUARDED_BY(mutex_);
   uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;    // counts the takings over

@@ -21,6 +21,8 @@ struct ImportOptions {
   std::string root;  // csv: where relative paths start from
   bool follow_links = false;
   bool resume = true;
+  bool append = false;  // to the catalog that is there
+  std::string split;    // append: of all samples; empty: what the data says
   bool strict = false;
   bool force = false;
   bool dry_run = false;

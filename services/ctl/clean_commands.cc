@@ -11,6 +11,7 @@
 #include "common/image/contact_sheet.h"
 #include "common/io/atomic_file.h"
 #include "common/io/file_system.h"
+#include "miner/cleaning/verdict_name.h"
 #include "services/ctl/table.h"
 
 namespace doppel {
@@ -18,21 +19,6 @@ namespace {
 
 bool IsPairKind(v1::CleaningSubject::Kind kind) {
   return kind == v1::CleaningSubject::KIND_DUPLICATE_IDENTITIES;
-}
-
-std::string VerdictName(v1::Decision::Verdict verdict) {
-  switch (verdict) {
-    case v1::Decision::VERDICT_MERGE:
-      return "merge";
-    case v1::Decision::VERDICT_KEEP:
-      return "keep";
-    case v1::Decision::VERDICT_IGNORE:
-      return "ignore";
-    case v1::Decision::VERDICT_DROP:
-      return "drop";
-    default:
-      return "";
-  }
 }
 
 std::string FindingName(const v1::CleaningSubject& subject) {
@@ -82,7 +68,8 @@ absl::StatusOr<SheetCell> CellOf(const Catalog& catalog, uint64_t sample, const 
 absl::Status AddBlock(const Catalog& catalog, uint64_t identity, uint64_t but,
                       const CleanShowOptions& options, std::vector<SheetCell>* cells) {
   const IdentitySamples samples = catalog.Samples(identity);
-  for (uint64_t s = samples.first; s < samples.first + samples.count; ++s) {
+  for (uint64_t j = 0; j < samples.count; ++j) {
+    const uint64_t s = samples[j];
     if (s == but) continue;
     ASSIGN_OR_RETURN(SheetCell cell, CellOf(catalog, s, std::string(catalog.IdentityName(identity))));
     cells->push_back(std::move(cell));

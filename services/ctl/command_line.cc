@@ -195,6 +195,7 @@ void CommandLine::AddImport() {
           "  doppel import market1501 ~/Market-1501-v15.09.15 --catalog market.catalog\n"
           "  doppel import csv ~/sop/df.csv --root ~/sop --catalog sop.catalog\n"
           "  doppel import recordio ~/faces_emore/train.rec --catalog ms1m.catalog\n"
+          "  doppel import imagefolder ~/faces-of-may --catalog faces.catalog --append\n"
           "  doppel import auto ~/lfw --catalog lfw.catalog --dry-run",
           [this](const Console& console) {
             flags_.import.dry_run = flags_.dry_run;
@@ -218,7 +219,17 @@ void CommandLine::AddImport() {
       ->required()
       ->option_text("DIR REQUIRED");
   command->add_flag("--strict", flags_.import.strict, "Fail at the first record that cannot be used");
-  command->add_flag("--force", flags_.import.force, "Replace a catalog that holds other data");
+  CLI::Option* force =
+      command->add_flag("--force", flags_.import.force, "Replace a catalog that holds other data");
+  CLI::Option* append = command->add_flag("--append", flags_.import.append,
+                                          "Add to the catalog that is there: identities and samples keep "
+                                          "their numbers, known images are left out. "
+                                          "A miner takes the new version up at its next recluster");
+  append->excludes(force);
+  command
+      ->add_option("--split", flags_.import.split,
+                   "--append: the split of all samples, instead of what the data says")
+      ->needs(append);
   command->add_option("--threads", flags_.import.threads, "Files read side by side")
       ->check(CLI::Range(1, 1024).description(""))
       ->option_text("N [2]");

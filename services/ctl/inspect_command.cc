@@ -8,6 +8,7 @@
 #include "common/base/executor.h"
 #include "common/base/progress.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 #include "services/ctl/catalog_commands.h"
 #include "services/ctl/table.h"
 
@@ -51,25 +52,13 @@ absl::Status VerifyAll(const Catalog& catalog, int threads, bool quiet) {
                    " samples are not what was imported, the first: ", damage.status.message()));
 }
 
-// Identities of this name: one per split that has it.
 absl::StatusOr<std::vector<uint64_t>> FindAll(const Catalog& catalog, const std::string& name) {
-  ASSIGN_OR_RETURN(const uint64_t first, catalog.FindIdentity(name));
-  std::vector<uint64_t> found = {first};
-  for (const CatalogSplitInfo& split : catalog.splits()) {
-    if (split.first_identity <= first) continue;
-    uint64_t low = split.first_identity, high = low + split.identities;
-    while (low < high) {
-      const uint64_t middle = low + (high - low) / 2;
-      (catalog.IdentityName(middle) < name) ? low = middle + 1 : high = middle;
-    }
-    if (low < split.first_identity + split.identities && catalog.IdentityName(low) == name)
-      found.push_back(low);
-  }
-  return found;
+  RETURN_IF_ERROR(catalog.FindIdentity(name).status());
+  return FindIdentities(catalog, name);
 }
 
 std::string SplitOf(const Catalog& catalog, uint64_t identity) {
-  for (const CatalogSplitInfo& split : catalog.splits()) {
+  for (const CatalogSplitInfo& split : catalog.sorted_ranges()) {
     if (identity >= split.first_identity && identity < split.first_identity + split.identities)
       return split.name;
   }
@@ -82,7 +71,8 @@ nlohmann::ordered_json IdentityJson(const Catalog& catalog, uint64_t identity) {
                                  {"split", SplitOf(catalog, identity)},
                                  {"samples", nlohmann::json::array()}};
   const IdentitySamples range = catalog.Samples(identity);
-  for (uint64_t s = range.first; s < range.first + range.count; ++s) {
+  for (uint64_t j = 0; j < range.count; ++j) {
+    const uint64_t s = range[j];
     const SampleRecord record = catalog.Sample(s);
     json["samples"].push_back({{"sample", s},
                                {"key", std::string(catalog.SampleKey(s))},
@@ -105,7 +95,8 @@ std::string RenderIdentity(const Catalog& catalog, uint64_t identity, bool wide,
       {"SAMPLE", Table::Align::kRight}, {"KEY"}, {"BYTES", Table::Align::kRight}, {"CRC32C"}};
   if (wide) columns.insert(columns.end(), {{"OFFSET", Table::Align::kRight}, {"PATH"}});
   Table table(columns);
-  for (uint64_t s = range.first; s < range.first + range.count; ++s) {
+  for (uint64_t j = 0; j < range.count; ++j) {
+    const uint64_t s = range[j];
     const SampleRecord record = catalog.Sample(s);
     table.AddRow({absl::StrCat(s), std::string(catalog.SampleKey(s)), absl::StrCat(record.size),
                   absl::StrFormat("%08x", record.crc32c), absl::StrCat(record.offset),

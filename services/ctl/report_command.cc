@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
+#include "common/catalog/catalog_version.h"
 #include "common/io/file_system.h"
 #include "miner/generation/generation_store.h"
 #include "services/ctl/report/report.h"
@@ -37,6 +38,11 @@ absl::Status AddLookalikes(const ReportOptions& options, ReportInputs* inputs) {
           absl::StrCat(options.state, " holds no generation: make one with `doppel recluster --model DIR`"));
     }
     number = *std::max_element(numbers.begin(), numbers.end());
+  }
+  ASSIGN_OR_RETURN(const v1::GenerationManifest manifest, store.ReadManifest(number));
+  const std::string& made_of = manifest.info().catalog_fingerprint();
+  if (HasVersion(*inputs->catalog, made_of)) {
+    ASSIGN_OR_RETURN(inputs->catalog, CatalogAtVersion(inputs->catalog, made_of));
   }
   ASSIGN_OR_RETURN(inputs->generation, store.Load(number, inputs->catalog->fingerprint()));
   return absl::OkStatus();

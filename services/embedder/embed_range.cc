@@ -123,8 +123,7 @@ class EmbedPool::Job : public EmbedJob {
   uint64_t SampleAt(uint64_t row, uint64_t k) const {
     const uint64_t identity = range_.Identity(row);
     const IdentitySamples samples = catalog_->Samples(identity);
-    return samples.first +
-           SelectedSample(samples.count, range_.samples_per_identity, range_.seed, identity, k);
+    return samples[SelectedSample(samples.count, range_.samples_per_identity, range_.seed, identity, k)];
   }
   absl::Status Decode(uint64_t sample, const ModelSpec& spec, uint8_t* out) const {
     ASSIGN_OR_RETURN(SampleBytes bytes, catalog_->ReadChecked(sample));

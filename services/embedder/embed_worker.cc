@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 
 namespace doppel {
 namespace {
@@ -117,7 +118,10 @@ absl::Status EmbedWorker::OpenCatalog(const v1::EmbeddingLease& lease) {
   }
   ASSIGN_OR_RETURN(catalog_, options_.open_catalog(lease.catalog_path()));
   catalog_path_ = lease.catalog_path();
-  if (catalog_->fingerprint() == lease.catalog_fingerprint()) return absl::OkStatus();
+  if (HasVersion(*catalog_, lease.catalog_fingerprint())) {
+    ASSIGN_OR_RETURN(catalog_, CatalogAtVersion(catalog_, lease.catalog_fingerprint()));
+    return absl::OkStatus();
+  }
   return absl::FailedPreconditionError(
       absl::StrCat(lease.catalog_path(), ": the miner's catalog has fingerprint ",
                    lease.catalog_fingerprint(), ", the one here ", catalog_->fingerprint()));

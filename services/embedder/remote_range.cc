@@ -67,6 +67,12 @@ class RemoteRangeCatalog final : public Catalog {
       rows_[identity] = static_cast<size_t>(i);
       end_identity_ = std::max(end_identity_, identity + 1);
     }
+    const absl::Status taken = TakeScattered(table);
+    if (!taken.ok()) {
+      reader->Cancel();
+      (void)reader->Finish();
+      return taken;
+    }
     CatalogSplitInfo split;
     split.name = "range";
     split.first_identity = lease_.first_identity();
@@ -78,6 +84,21 @@ class RemoteRangeCatalog final : public Catalog {
   }
 
   void Close() { Fail(absl::UnavailableError("the range was dropped")); }
+
+  absl::Status TakeScattered(const v1::RangeTable& table) {
+    scattered_.reserve(static_cast<size_t>(table.scattered_size()));
+    for (const v1::ScatteredSamples& scattered : table.scattered()) {
+      if (scattered.row() >= samples_.size() || scattered.numbers().empty() ||
+          samples_[scattered.row()].count != static_cast<uint32_t>(scattered.numbers_size())) {
+        return absl::InternalError("the miner's table contradicts itself");
+      }
+      const std::vector<uint64_t>& numbers =
+          scattered_.emplace_back(scattered.numbers().begin(), scattered.numbers().end());
+      samples_[scattered.row()].numbers = numbers.data();
+      end_sample_ = std::max(end_sample_, numbers.back() + 1);
+    }
+    return absl::OkStatus();
+  }
 
   uint64_t num_identities() const override { return end_identity_; }
   uint64_t num_samples() const override { return end_sample_; }
@@ -212,6 +233,7 @@ class RemoteRangeCatalog final : public Catalog {
 
   // Constant after Open.
   std::vector<IdentitySamples> samples_;
+  std::vector<std::vector<uint64_t>> scattered_;  // what samples_ points to
   std::vector<std::string> names_;
   std::vector<CatalogSplitInfo> splits_;
   std::unordered_map<uint64_t, size_t> rows_;  // by identity

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 #include "common/image/image.h"
 
 namespace doppel {
@@ -42,11 +43,16 @@ bool IsGrey(const Image& image) {
 }  // namespace
 
 BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits, SteeredPlans* steering)
-    : miner_(std::move(miner)),
-      catalog_(miner_->catalog()),
-      limits_(limits),
-      steering_(steering),
-      builder_(catalog_) {}
+    : miner_(std::move(miner)), limits_(limits), steering_(steering) {
+  Newest();
+}
+
+BatchCore::Version& BatchCore::Newest() {
+  const std::shared_ptr<const Catalog> catalog = miner_->catalog();
+  absl::MutexLock lock(&mutex_);
+  if (versions_.empty() || versions_.back().catalog != catalog) versions_.emplace_back(catalog);
+  return versions_.back();
+}
 
 absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   const v1::PlanSpec& plan = spec.plan();
@@ -91,11 +97,12 @@ absl::StatusOr<v1::ImageShape> BatchCore::FirstImageShape() {
     absl::MutexLock lock(&mutex_);
     if (first_image_.has_value()) return *first_image_;
   }
-  ASSIGN_OR_RETURN(const SampleBytes bytes, catalog_->Read(0));
+  const std::shared_ptr<const Catalog> catalog = miner_->catalog();
+  ASSIGN_OR_RETURN(const SampleBytes bytes, catalog->Read(0));
   absl::StatusOr<Image> image = DecodeImage(bytes.data, 3);
   if (!image.ok()) {
     return absl::FailedPreconditionError(absl::StrCat("the first image of the catalog (",
-                                                      catalog_->SampleKey(0), "): ", image.status().message(),
+                                                      catalog->SampleKey(0), "): ", image.status().message(),
                                                       ": set `image` yourself"));
   }
   v1::ImageShape shape;
@@ -135,9 +142,11 @@ absl::StatusOr<v1::ImageShape> BatchCore::CompleteShape(const v1::StreamSpec& sp
 }
 
 absl::StatusOr<std::shared_ptr<const Plan>> BatchCore::PlanFor(
-    const v1::StreamSpec& spec, const std::shared_ptr<const Generation>& generation) {
-  const std::string key = absl::StrCat(generation == nullptr ? 0 : generation->number(), ":", spec.seed(),
-                                       ":", spec.plan().SerializeAsString());
+    const v1::StreamSpec& spec, const std::shared_ptr<const Catalog>& drawn_from,
+    const std::shared_ptr<const Generation>& generation) {
+  const std::string key =
+      absl::StrCat(generation == nullptr ? drawn_from->fingerprint() : absl::StrCat(generation->number()),
+                   ":", spec.seed(), ":", spec.plan().SerializeAsString());
   {
     absl::MutexLock lock(&mutex_);
     auto cached =
@@ -150,7 +159,7 @@ absl::StatusOr<std::shared_ptr<const Plan>> BatchCore::PlanFor(
     }
   }
   ASSIGN_OR_RETURN(std::shared_ptr<const Plan> plan,
-                   MakePlan(spec.plan(), spec.seed(), catalog_, generation));
+                   MakePlan(spec.plan(), spec.seed(), drawn_from, generation));
   absl::MutexLock lock(&mutex_);
   plans_.push_front({key, plan});
   if (plans_.size() > kCachedPlans) plans_.pop_back();
@@ -176,13 +185,24 @@ absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::Str
   if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
     ASSIGN_OR_RETURN(*stream->spec.mutable_image(), CompleteShape(spec));
   }
+  // After the generation: its catalog is there by then.
+  Version& newest = Newest();
+  stream->catalog = newest.catalog;
+  stream->builder = &newest.builder;
+  // A batch is what it was when its generation was made, whatever has been appended since.
+  stream->drawn_from = newest.catalog;
+  if (stream->generation != nullptr &&
+      HasVersion(*newest.catalog, stream->generation->info().catalog_fingerprint())) {
+    ASSIGN_OR_RETURN(stream->drawn_from,
+                     CatalogAtVersion(newest.catalog, stream->generation->info().catalog_fingerprint()));
+  }
   if (spec.plan().has_steering() && steering_ != nullptr) {
     ASSIGN_OR_RETURN(stream->steered, steering_->Join(spec.plan(), spec.seed()));
-    ASSIGN_OR_RETURN(const auto bound, stream->steered->Bind(stream->generation));
+    ASSIGN_OR_RETURN(const auto bound, stream->steered->Bind(stream->generation, stream->drawn_from));
     stream->plan = bound->plan;
     return std::shared_ptr<const BoundStream>(std::move(stream));
   }
-  ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, stream->generation));
+  ASSIGN_OR_RETURN(stream->plan, PlanFor(spec, stream->drawn_from, stream->generation));
   return std::shared_ptr<const BoundStream>(std::move(stream));
 }
 
@@ -196,7 +216,7 @@ absl::StatusOr<PlannedBatch> BatchCore::Draw(const BoundStream& stream, uint64_t
     planned.decision = DecisionAt(stream.spec.plan(), cursor);
     return planned;
   }
-  ASSIGN_OR_RETURN(const auto bound, stream.steered->At(cursor, stream.generation));
+  ASSIGN_OR_RETURN(const auto bound, stream.steered->At(cursor, stream.generation, stream.drawn_from));
   PlannedBatch planned = bound->plan->At(cursor);
   planned.decision = DecisionAt(bound->spec, cursor);
   return planned;
@@ -214,7 +234,8 @@ absl::StatusOr<WireBatch> BatchCore::Build(const BoundStream& stream, uint64_t c
   const bool reads = limits_.read_ahead && stream.spec.payload() != v1::PAYLOAD_KIND_REFERENCE;
   if (reads) ReadAhead(stream, planned);
   const int64_t faults = MajorFaults();
-  absl::StatusOr<WireBatch> batch = builder_.Build(stream.generation.get(), stream.spec, planned, options);
+  absl::StatusOr<WireBatch> batch =
+      stream.builder->Build(stream.generation.get(), stream.spec, planned, options);
   if (reads && MajorFaults() > faults) cold_until_ = absl::ToUnixNanos(absl::Now() + kColdFor);
   return batch;
 }
@@ -223,8 +244,8 @@ void BatchCore::ReadAhead(const BoundStream& stream, const PlannedBatch& planned
   if (absl::ToUnixNanos(absl::Now()) >= cold_until_) return;
   const v1::WorkSharing& sharing = stream.spec.sharing();
   const uint64_t stride = sharing.mode() == v1::WorkSharing::MODE_STATIC ? sharing.shards() : 1;
-  builder_.ReadAhead(planned);
-  builder_.ReadAhead(stream.plan->At(planned.cursor + kReadAheadBatches * stride));
+  stream.builder->ReadAhead(planned);
+  stream.builder->ReadAhead(stream.plan->At(planned.cursor + kReadAheadBatches * stride));
 }
 
 }  // namespace doppel

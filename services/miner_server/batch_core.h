@@ -37,6 +37,10 @@ struct BoundStream {
   std::shared_ptr<const Plan> plan;
   // Set: the plan follows reports, and this is what it was when the stream was bound.
   std::shared_ptr<SteeredPlan> steered;
+  std::shared_ptr<const Catalog> drawn_from;  // the version that the generation is of
+  // The newest version when it was bound.
+  std::shared_ptr<const Catalog> catalog;
+  BatchBuilder* builder = nullptr;  // of `catalog`; the core's
 
   uint64_t generation_number() const { return generation == nullptr ? 0 : generation->number(); }
 };
@@ -59,9 +63,17 @@ class BatchCore {
   absl::StatusOr<WireBatch> Build(const BoundStream& stream, uint64_t cursor, BatchEnvelope envelope);
 
   const BatchLimits& limits() const { return limits_; }
-  const Catalog& catalog() const { return *catalog_; }
 
  private:
+  // A version of the catalog that streams are bound to: samples keep their numbers, so the newest serves the
+  // plans of all. Few, and kept: what was sent may point into their tables.
+  struct Version {
+    explicit Version(const std::shared_ptr<const Catalog>& of) : catalog(of), builder(of) {}
+    const std::shared_ptr<const Catalog> catalog;
+    BatchBuilder builder;
+  };
+  Version& Newest() ABSL_LOCKS_EXCLUDED(mutex_);
+
   void ReadAhead(const BoundStream& stream, const PlannedBatch& planned);
 
   struct CachedPlan {
@@ -75,16 +87,16 @@ class BatchCore {
   // Draws, and keeps what that was by alive.
   absl::StatusOr<PlannedBatch> Draw(const BoundStream& stream, uint64_t cursor);
   absl::StatusOr<std::shared_ptr<const Plan>> PlanFor(const v1::StreamSpec& spec,
+                                                      const std::shared_ptr<const Catalog>& drawn_from,
                                                       const std::shared_ptr<const Generation>& generation);
 
   const std::shared_ptr<Miner> miner_;
-  const std::shared_ptr<const Catalog> catalog_;
   const BatchLimits limits_;
   SteeredPlans* const steering_;
-  BatchBuilder builder_;
   std::atomic<int64_t> cold_until_{0};  // Unix nanoseconds: files were not in memory a moment ago
 
   absl::Mutex mutex_;
+  std::deque<Version> versions_ ABSL_GUARDED_BY(mutex_);  // newest last
   // Most recent first: unary calls would make a plan for every batch.
   std::deque<CachedPlan> plans_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::ImageShape> first_image_ ABSL_GUARDED_BY(mutex_);

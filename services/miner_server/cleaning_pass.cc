@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "common/io/npy.h"
 #include "miner/cleaning/findings.h"
+#include "miner/cleaning/verdict_name.h"
 
 namespace doppel {
 namespace {
@@ -67,7 +68,8 @@ absl::StatusOr<std::vector<uint64_t>> SamplesOfRows(const EmbeddingSet& set, con
                        identity < catalog.num_identities() ? catalog.Samples(identity).count : 0,
                        " samples in the catalog: embed this catalog, all samples of its identities"));
     }
-    for (uint64_t i = 0; i < count; ++i) samples.push_back(catalog.Samples(identity).first + i);
+    const IdentitySamples own = catalog.Samples(identity);
+    for (uint64_t i = 0; i < count; ++i) samples.push_back(own[i]);
   }
   return samples;
 }
@@ -75,21 +77,6 @@ absl::StatusOr<std::vector<uint64_t>> SamplesOfRows(const EmbeddingSet& set, con
 std::string CsvField(absl::string_view text) {
   if (text.find_first_of(",\"\r\n") == absl::string_view::npos) return std::string(text);
   return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
-
-std::string VerdictWord(v1::Decision::Verdict verdict) {
-  switch (verdict) {
-    case v1::Decision::VERDICT_MERGE:
-      return "merge";
-    case v1::Decision::VERDICT_KEEP:
-      return "keep";
-    case v1::Decision::VERDICT_IGNORE:
-      return "ignore";
-    case v1::Decision::VERDICT_DROP:
-      return "drop";
-    default:
-      return "";
-  }
 }
 
 bool IsSample(const v1::CleaningSubject& subject) {
@@ -189,21 +176,23 @@ absl::StatusOr<v1::FindingsReplaced> FindFromGeneration(const Generation& genera
                                                         const v1::FindRequest& request,
                                                         const KeepGoing& keep_going) {
   ASSIGN_OR_RETURN(const FindingLimits limits, LimitsOfFind(request));
-  const uint64_t n = generation.num_identities(), first = generation.first_identity();
+  const IdentityRows covered = generation.rows();
+  const uint64_t n = covered.size();
   IdentityNeighbours neighbours;
   if (generation.num_neighbours() > 0) {
     neighbours.neighbours = 1;
     neighbours.rows.reserve(n);
     neighbours.similarities.reserve(n);
     for (uint64_t i = 0; i < n; ++i) {
-      neighbours.rows.push_back(static_cast<uint32_t>(generation.Neighbours(first + i)[0] - first));
-      neighbours.similarities.push_back(generation.NeighbourSimilarities(first + i)[0]);
+      const uint64_t identity = covered.Identity(i);
+      neighbours.rows.push_back(static_cast<uint32_t>(covered.Row(generation.Neighbours(identity)[0])));
+      neighbours.similarities.push_back(generation.NeighbourSimilarities(identity)[0]);
     }
   } else if (n > 1) {
     Matrix rows{static_cast<int64_t>(n), generation.dimension(), {}};
     rows.values.reserve(n * generation.dimension());
     for (uint64_t i = 0; i < n; ++i) {
-      const absl::Span<const float> row = generation.Representation(first + i);
+      const absl::Span<const float> row = generation.Representation(covered.Identity(i));
       rows.values.insert(rows.values.end(), row.begin(), row.end());
     }
     NormalizeRows(rows);
@@ -213,7 +202,12 @@ absl::StatusOr<v1::FindingsReplaced> FindFromGeneration(const Generation& genera
     ASSIGN_OR_RETURN(neighbours, FindIdentityNeighbours(rows, options));
   }
   v1::FindingsReplaced findings;
-  AddDuplicateFindings(FindDuplicatesByCentres(neighbours, first), limits, &findings);
+  DuplicateReport duplicates = FindDuplicatesByCentres(neighbours, 0);
+  for (DuplicateFinding& finding : duplicates.findings) {
+    finding.first = static_cast<uint32_t>(covered.Identity(finding.first));
+    finding.second = static_cast<uint32_t>(covered.Identity(finding.second));
+  }
+  AddDuplicateFindings(duplicates, limits, &findings);
   return findings;
 }
 
@@ -257,7 +251,7 @@ absl::StatusOr<std::string> FindingsCsv(const CleaningState& state, const Catalo
     absl::StrAppend(&csv, CsvField(row.sample_key()), ",", finding.probability(), ",", finding.score(), ",",
                     finding.similarity(), ",", finding.other_similarity(), ",");
     absl::StrAppend(&csv, finding.own_similarity(), ",", finding.copied(), ",", row.above_threshold() ? 1 : 0,
-                    ",", VerdictWord(row.decision().verdict()), ",");
+                    ",", VerdictName(row.decision().verdict()), ",");
     absl::StrAppend(&csv, CsvField(row.decision().note()), ",", row.decision().decided_at(), ",",
                     row.guarded() ? 1 : 0, "\n");
   }

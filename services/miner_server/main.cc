@@ -86,7 +86,8 @@ absl::StatusOr<v1::MinerConfig> ReadConfig(const Flags& flags, const CLI::App& c
 
 absl::StatusOr<std::shared_ptr<Miner>> OpenMiner(const v1::MinerConfig& config) {
   MinerOptions options;
-  ASSIGN_OR_RETURN(options.catalog, Catalog::Open(config.catalog()));
+  options.reopen_catalog = [path = config.catalog()] { return Catalog::Open(path); };
+  ASSIGN_OR_RETURN(options.catalog, options.reopen_catalog());
   options.state_directory = config.state();
   options.cluster_threads = static_cast<int>(config.cluster_threads());
   options.lease_identities = config.lease_identities();

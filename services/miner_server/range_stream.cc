@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/catalog/catalog_version.h"
 #include "common/catalog/sample_selection.h"
 #include "services/miner_server/live_services.h"
 #include "services/miner_server/stream_writer.h"
@@ -17,13 +18,20 @@ class RangeWriter final : public MessageWriter<v1::FetchRangeResponse> {
  public:
   RangeWriter(const ControlEnvironment& environment, const v1::FetchRangeRequest& request)
       : MessageWriter(*environment.executor),
-        catalog_(environment.miner->catalog()),
+        catalog_(AtVersion(environment.miner->catalog(), request.catalog_fingerprint())),
         request_(request),
         skip_(request.skip()) {
     Start();
   }
 
  private:
+  // As it was when the range was leased; Open refuses another catalog.
+  static std::shared_ptr<const Catalog> AtVersion(std::shared_ptr<const Catalog> newest,
+                                                  const std::string& fingerprint) {
+    absl::StatusOr<std::shared_ptr<const Catalog>> version = CatalogAtVersion(newest, fingerprint);
+    return version.ok() ? *std::move(version) : newest;
+  }
+
   absl::StatusOr<bool> Next(v1::FetchRangeResponse* response) override {
     if (!opened_) {
       opened_ = true;
@@ -46,7 +54,7 @@ class RangeWriter final : public MessageWriter<v1::FetchRangeResponse> {
         --skip_;
         continue;
       }
-      bytes += Fill(samples.first + position, response->add_samples());
+      bytes += Fill(samples[position], response->add_samples());
     }
     return response->samples_size() > 0;
   }
@@ -75,6 +83,10 @@ class RangeWriter final : public MessageWriter<v1::FetchRangeResponse> {
       table->add_first_samples(samples.first);
       table->add_samples(samples.count);
       table->add_names(std::string(catalog_->IdentityName(Identity(i))));
+      if (samples.numbers == nullptr) continue;
+      v1::ScatteredSamples* scattered = table->add_scattered();
+      scattered->set_row(static_cast<uint32_t>(i));
+      scattered->mutable_numbers()->Add(samples.numbers, samples.numbers + samples.count);
     }
     return absl::OkStatus();
   }

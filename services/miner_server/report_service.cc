@@ -40,7 +40,7 @@ absl::Status ReportServiceImpl::Describe(const v1::DescribeRepresentationsReques
           absl::StrCat("identities: ", identity, "; the catalog has ", catalog->num_identities()));
     }
   }
-  *response = live->Describe({split.first_identity, split.identities}, identities);
+  *response = live->Describe(split.rows(), identities);
   response->set_split(split.name);
   for (v1::IdentityStaleness& one : *response->mutable_identity())
     one.set_name(std::string(catalog->IdentityName(one.identity())));

@@ -133,9 +133,7 @@ SimilarityStatistics BatchSimilarity(const Generation* generation, absl::Span<co
   std::vector<absl::Span<const float>> rows;
   rows.reserve(identities.size());
   for (uint64_t identity : identities) {
-    if (identity < generation->first_identity()) continue;
-    if (identity - generation->first_identity() >= generation->num_identities()) continue;
-    rows.push_back(generation->Representation(identity));
+    if (generation->Covers(identity)) rows.push_back(generation->Representation(identity));
   }
   if (rows.size() < 2) return statistics;
   statistics.mean = MeanOfAll(rows);

@@ -25,6 +25,8 @@ WireBatch OpenedMessage(const BoundStream& stream, const Catalog& catalog, const
   opened->set_incarnation(incarnation);
   opened->set_generation(stream.generation_number());
   opened->set_catalog_fingerprint(catalog.fingerprint());
+  for (const CatalogVersionInfo& version : catalog.earlier_versions())
+    opened->add_earlier_catalog_fingerprints(version.fingerprint);
   const PlanCoverage& coverage = stream.plan->coverage();
   opened->set_identities_covered(coverage.identities);
   opened->set_batches_per_epoch(coverage.batches_per_epoch);

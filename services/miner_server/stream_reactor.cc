@@ -394,7 +394,7 @@ void StreamReactor::BindStream(const v1::StreamSpec& spec) {
       const absl::Status status = HandleAcknowledgement(cursor);
       if (!status.ok() && !failure_.has_value()) failure_ = ToGrpc(status);
     }
-    sending_ = OpenedMessage(*bound_, environment_.core->catalog(), environment_.incarnation, group_.get());
+    sending_ = OpenedMessage(*bound_, *bound_->catalog, environment_.incarnation, group_.get());
     DOPPEL_LOG(kInfo, "stream of ", spec.client_name().empty() ? peer_ : spec.client_name(), ": plan ",
                spec.plan().name(), ", generation ", bound_->generation_number(), ", from cursor ",
                spec.cursor());

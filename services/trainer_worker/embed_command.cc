@@ -124,19 +124,18 @@ absl::Status WriteLabels(const std::vector<int64_t>& labels, const std::string& 
 absl::StatusOr<std::string> EmbedCatalog(const EmbedCommandOptions& o, const EmbeddingModel& model,
                                          FileSystem& fs) {
   ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, Catalog::Open(o.catalog));
-  uint64_t first = 0;
-  uint64_t identities = catalog->num_identities();
+  IdentityRows rows(0, catalog->num_identities());
   if (!o.split.empty()) {
     ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog->Split(o.split));
-    first = split.first_identity;
-    identities = split.identities;
+    rows = split.rows();
   }
   std::vector<uint64_t> samples;
   std::vector<int64_t> labels;
-  for (uint64_t i = first; i < first + identities; ++i) {
+  for (uint64_t row = 0; row < rows.size(); ++row) {
+    const uint64_t i = rows.Identity(row);
     const IdentitySamples own = catalog->Samples(i);
-    for (uint64_t s = own.first; s < own.first + own.count; ++s) {
-      samples.push_back(s);
+    for (uint64_t j = 0; j < own.count; ++j) {
+      samples.push_back(own[j]);
       labels.push_back(static_cast<int64_t>(i));
     }
   }

@@ -207,9 +207,10 @@ class ModelData {
   static std::vector<uint64_t> SamplesOf(const Catalog& catalog, const CatalogSplitInfo& split) {
     std::vector<uint64_t> samples;
     samples.reserve(split.samples);
-    for (uint64_t i = split.first_identity; i < split.first_identity + split.identities; ++i) {
-      const IdentitySamples own = catalog.Samples(i);
-      for (uint64_t s = own.first; s < own.first + own.count; ++s) samples.push_back(s);
+    const IdentityRows rows = split.rows();
+    for (uint64_t row = 0; row < rows.size(); ++row) {
+      const IdentitySamples own = catalog.Samples(rows.Identity(row));
+      for (uint64_t j = 0; j < own.count; ++j) samples.push_back(own[j]);
     }
     return samples;
   }
@@ -220,7 +221,9 @@ class ModelData {
     for (const CatalogSplitInfo& split : catalog.splits()) {
       if (split.first_identity == probes.first_identity) continue;
       if (!options_.gallery_split.empty() && split.name != options_.gallery_split) continue;
-      for (uint64_t i = split.first_identity; i < split.first_identity + split.identities; ++i) {
+      const IdentityRows rows = split.rows();
+      for (uint64_t row = 0; row < rows.size(); ++row) {
+        const uint64_t i = rows.Identity(row);
         if (catalog.Samples(i).count > 0) samples->push_back(catalog.Samples(i).first);
       }
     }

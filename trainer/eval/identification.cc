@@ -23,18 +23,18 @@ struct Protocol {
 
 absl::StatusOr<Protocol> Draw(const Catalog& catalog, const IdentificationOptions& options) {
   ASSIGN_OR_RETURN(const CatalogSplitInfo split, catalog.Split(options.split));
+  const IdentityRows rows = split.rows();
   Protocol protocol;
   for (uint64_t identity = 0; identity < catalog.num_identities(); ++identity) {
     const IdentitySamples samples = catalog.Samples(identity);
     protocol.gallery.push_back(samples.first);
-    const bool queried = identity >= split.first_identity &&
-                         identity < split.first_identity + split.identities && samples.count > 1;
+    const bool queried = rows.Contains(identity) && samples.count > 1;
     if (!queried) continue;
     const uint64_t others = samples.count - 1;
     const KeyedPermutation order(others, MixKey(options.seed, identity));
     const uint64_t drawn = std::min<uint64_t>(others, static_cast<uint64_t>(options.queries_per_identity));
     for (uint64_t i = 0; i < drawn; ++i) {
-      protocol.queries.push_back(samples.first + 1 + order(i));
+      protocol.queries.push_back(samples[1 + order(i)]);
       protocol.mates.push_back(static_cast<int64_t>(identity));
     }
   }

@@ -273,9 +273,13 @@ class GrpcBatchSource final : public BatchSource {
     return absl::OkStatus();
   }
 
-  // Identity numbers mean nothing under another catalog.
+  // Identity numbers mean nothing under another catalog, and the same under a new version of it.
   absl::Status CheckServer(const v1::StreamOpened& opened) {
-    if (catalog_fingerprint_.empty()) catalog_fingerprint_ = opened.catalog_fingerprint();
+    const auto& earlier = opened.earlier_catalog_fingerprints();
+    if (catalog_fingerprint_.empty() ||
+        std::count(earlier.begin(), earlier.end(), catalog_fingerprint_) > 0) {
+      catalog_fingerprint_ = opened.catalog_fingerprint();
+    }
     if (opened.catalog_fingerprint() == catalog_fingerprint_) return absl::OkStatus();
     return absl::FailedPreconditionError(
         absl::StrCat("the server came back with another catalog (", opened.catalog_fingerprint(), ", it was ",

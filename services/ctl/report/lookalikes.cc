@@ -74,7 +74,7 @@ std::vector<LookalikeRow> FindLookalikes(const Generation& generation, int rows,
   std::vector<LookalikeRow> all;
   const uint64_t n = generation.num_identities(), anchors = std::min(n, kAnchors);
   for (uint64_t i = 0; i < anchors; ++i) {
-    LookalikeRow row = Nearest(generation, generation.first_identity() + i * n / anchors, per_row);
+    LookalikeRow row = Nearest(generation, generation.rows().Identity(i * n / anchors), per_row);
     if (!row.nearest.empty()) all.push_back(std::move(row));
   }
   std::sort(all.begin(), all.end(), [](const LookalikeRow& a, const LookalikeRow& b) {

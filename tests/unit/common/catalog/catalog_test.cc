@@ -176,7 +176,7 @@ TEST(CatalogTest, BrokenOrNewerManifestIsRefused) {
   WriteTestFile(path, good.substr(0, good.size() / 2));
   EXPECT_EQ(Catalog::Open(fixture.directory()).status().code(), absl::StatusCode::kDataLoss);
   std::string newer = good;
-  newer.replace(newer.find("\"format_version\": 1"), 19, "\"format_version\": 3");
+  newer.replace(newer.find("\"format_version\": 1"), 19, "\"format_version\": 4");
   WriteTestFile(path, newer);
   EXPECT_EQ(Catalog::Open(fixture.directory()).status().code(), absl::StatusCode::kFailedPrecondition);
 }

@@ -69,8 +69,10 @@ inline v1::CommitRangeRequest Embed(const v1::EmbeddingLease& lease, int dimensi
   commit.set_dimension(static_cast<uint32_t>(dimension));
   commit.mutable_representations()->reserve(lease.identity_count() * dimension * sizeof(float));
   for (uint64_t i = 0; i < lease.identity_count(); ++i) {
+    const uint64_t identity =
+        lease.identities_size() > 0 ? lease.identities(static_cast<int>(i)) : lease.first_identity() + i;
     for (int d = 0; d < dimension; ++d) {
-      const float value = SyntheticValue(lease.first_identity() + i, d, groups);
+      const float value = SyntheticValue(identity, d, groups);
       commit.mutable_representations()->append(reinterpret_cast<const char*>(&value), sizeof value);
     }
     commit.add_samples(3);

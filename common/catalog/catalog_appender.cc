@@ -1,0 +1,224 @@
+#include "common/catalog/catalog_appender.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/catalog/catalog.h"
+#include "common/catalog/catalog_format.h"
+#include "common/catalog/catalog_version.h"
+#include "common/catalog/catalog_writer.h"
+#include "common/catalog/dataset_reading.h"
+#include "common/catalog/entry_collector.h"
+#include "common/catalog/import_journal.h"
+#include "common/catalog/manifest.h"
+#include "common/catalog/version_writer.h"
+#include "common/io/atomic_file.h"
+
+namespace doppel {
+namespace {
+
+// What an append that died, or one whose end was cut off, has left there.
+absl::Status RemoveLeftovers(FileSystem& fs, const std::string& directory,
+                             const v1::CatalogManifest& manifest) {
+  std::set<std::string> named = {catalog_format::kManifest};
+  for (const v1::FileDigest& file : manifest.files()) named.insert(file.name());
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(directory));
+  for (const std::string& name : names) {
+    const bool ours = absl::EndsWith(name, ".tbl") || absl::StartsWith(name, catalog_format::kManifest) ||
+                      (absl::StartsWith(name, "skipped") && absl::EndsWith(name, ".jsonl"));
+    if (!ours || named.count(name) > 0) continue;
+    RETURN_IF_ERROR(fs.Remove(absl::StrCat(directory, "/", name)));
+  }
+  return absl::OkStatus();
+}
+
+std::string JoinSplits(const Catalog& catalog) {
+  return absl::StrJoin(catalog.splits(), ", ", [](std::string* out, const CatalogSplitInfo& split) {
+    absl::StrAppend(out, split.name);
+  });
+}
+
+// A split more must not change what a request without one means.
+absl::Status CheckSplits(const Catalog& catalog, const EntryCollector& entries) {
+  if (entries.has_unnamed_split()) {
+    return absl::InvalidArgumentError(absl::StrCat("the data names no split, the catalog ",
+                                                   catalog.directory(), " has ", JoinSplits(catalog),
+                                                   ": --split NAME says which one it belongs to"));
+  }
+  const bool has_train = catalog.splits().front().name == "train";
+  for (const EntryCollector::Split& split : entries.splits()) {
+    const bool known = std::any_of(catalog.splits().begin(), catalog.splits().end(),
+                                   [&](const CatalogSplitInfo& other) { return other.name == split.name; });
+    if (known || has_train) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("the data has a split \"", absl::CEscape(split.name), "\", the catalog ",
+                     catalog.directory(), " has ", JoinSplits(catalog),
+                     " and no \"train\": --split NAME takes all samples into one that it has"));
+  }
+  return absl::OkStatus();
+}
+
+// Holds the data against the catalog: what is new, and where it belongs.
+class Comparison {
+ public:
+  Comparison(const Catalog& catalog, const DatasetReader& dataset, const EntryCollector& entries,
+             CatalogBuildSummary* summary)
+      : catalog_(catalog), dataset_(dataset), entries_(entries), summary_(*summary) {}
+
+  absl::StatusOr<std::vector<IdentityAddition>> Run() {
+    for (const EntryCollector::Split& split : entries_.splits()) {
+      for (uint64_t i = 0; i < split.identities; ++i) {
+        Compare(split.name, entries_.identities()[split.first_identity + i]);
+      }
+    }
+    // Those that are there already come first, whatever their splits.
+    std::stable_sort(
+        additions_.begin(), additions_.end(),
+        [](const IdentityAddition& a, const IdentityAddition& b) { return a.identity < b.identity; });
+    uint64_t next = catalog_.num_identities();
+    for (IdentityAddition& addition : additions_) {
+      if (addition.identity == IdentityAddition::kNew) addition.identity = next++;
+    }
+    if (next > std::numeric_limits<uint32_t>::max()) {
+      return absl::ResourceExhaustedError("more than 2^32 identities: split the data into several catalogs");
+    }
+    return std::move(additions_);
+  }
+
+ private:
+  uint64_t Find(const std::string& split, absl::string_view name) const {
+    for (const CatalogSplitInfo& range : catalog_.sorted_ranges()) {
+      if (range.name != split) continue;
+      const std::optional<uint64_t> found = FindInRange(catalog_, range, name);
+      if (found.has_value()) return *found;
+    }
+    return IdentityAddition::kNew;
+  }
+
+  void Compare(const std::string& split, const EntryCollector::Identity& arrived) {
+    IdentityAddition addition;
+    addition.identity = Find(split, arrived.name);
+    addition.split = split;
+    addition.name = arrived.name;
+    absl::flat_hash_map<absl::string_view, uint64_t> known;
+    if (addition.identity != IdentityAddition::kNew) {
+      const IdentitySamples samples = catalog_.Samples(addition.identity);
+      known.reserve(samples.count);
+      for (uint64_t j = 0; j < samples.count; ++j) known[catalog_.SampleKey(samples[j])] = samples[j];
+    }
+    for (uint64_t s = arrived.first; s < arrived.end; ++s) {
+      const EntryCollector::Sample& sample = entries_.sample(s);
+      const auto found = known.find(sample.key());
+      if (found == known.end()) {
+        addition.entries.push_back(s);
+        continue;
+      }
+      const SampleRecord record = catalog_.Sample(found->second);
+      if (record.size == sample.size && record.crc32c == sample.crc32c) {
+        ++summary_.known_samples;
+      } else {
+        NameChanged(arrived.name, sample);
+      }
+    }
+    if (addition.entries.empty()) return;
+    ++(addition.identity == IdentityAddition::kNew ? summary_.new_identities : summary_.extended_identities);
+    summary_.new_samples += addition.entries.size();
+    additions_.push_back(std::move(addition));
+  }
+
+  void NameChanged(absl::string_view identity, const EntryCollector::Sample& sample) {
+    summary_.skipped.push_back({dataset_.sources()[sample.source].path(), std::string(sample.key()),
+                                "changed",
+                                absl::StrCat("identity \"", absl::CEscape(identity),
+                                             "\" has this key already, with another image: that one stays")});
+    ++summary_.skipped_by_reason["changed"];
+  }
+
+  const Catalog& catalog_;
+  const DatasetReader& dataset_;
+  const EntryCollector& entries_;
+  CatalogBuildSummary& summary_;
+  std::vector<IdentityAddition> additions_;
+};
+
+absl::StatusOr<std::shared_ptr<const Catalog>> OpenBase(const std::string& directory) {
+  absl::StatusOr<std::shared_ptr<const Catalog>> catalog = Catalog::Open(directory);
+  if (absl::IsNotFound(catalog.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(catalog.status().message(),
+                     ". --append adds to a catalog that is there: leave it out for the first"));
+  }
+  RETURN_IF_ERROR(catalog.status());
+  for (uint32_t s = 0; s < (*catalog)->num_sources(); ++s) {
+    const absl::StatusOr<MappedSource> source = (*catalog)->Source(s);
+    if (!source.ok() || source->raw.bytes() == 0) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        directory,
+        " holds raw pixels, to which images cannot be appended: append to the catalog that it was "
+        "packed from, and pack that again"));
+  }
+  return catalog;
+}
+
+}  // namespace
+
+absl::StatusOr<CatalogBuildSummary> AppendToCatalog(const DatasetReader& dataset, const std::string& target,
+                                                    const CatalogAppendOptions& options, FileSystem& fs) {
+  const absl::Time start = Clock::Real().Now();
+  const std::string directory = CatalogDirectory(target);
+  RETURN_IF_ERROR(RestoreOldCatalog(fs, directory));
+  ASSIGN_OR_RETURN(const v1::CatalogManifest base, ReadCatalogManifest(fs, directory));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, OpenBase(directory));
+
+  std::unique_ptr<ImportJournal> journal;
+  if (options.build.resume && !options.build.dry_run && dataset.num_parts() > 1) {
+    ASSIGN_OR_RETURN(journal, ImportJournal::Open(fs, directory, dataset));
+  }
+  EntryCollector entries;
+  entries.ForceSplit(options.split);
+  if (catalog->splits().size() == 1) entries.NameUnnamedSplit(catalog->splits().front().name);
+  CatalogBuildSummary summary;
+  RETURN_IF_ERROR(ReadDataset(dataset, options.build, journal.get(), &entries, &summary));
+  if (entries.num_samples() == 0) return NothingFound(dataset, summary.skipped);
+  RETURN_IF_ERROR(CheckSplits(*catalog, entries));
+  ASSIGN_OR_RETURN(const std::vector<IdentityAddition> additions,
+                   Comparison(*catalog, dataset, entries, &summary).Run());
+  if (options.build.strict && !summary.skipped.empty()) return StrictError(summary.skipped.back());
+
+  summary.unchanged = additions.empty();
+  summary.manifest = base;
+  if (!summary.unchanged) {
+    // Sums of damaged tables must not become those of good ones.
+    RETURN_IF_ERROR(catalog->Verify());
+    if (!options.build.dry_run) RETURN_IF_ERROR(RemoveLeftovers(fs, directory, base));
+    VersionWriter writer(fs, *catalog, base, dataset, entries, additions);
+    ASSIGN_OR_RETURN(summary.manifest, writer.Describe(summary.skipped.size()));
+    if (!options.build.dry_run) {
+      RETURN_IF_ERROR(writer.Write(summary.skipped, &summary.manifest));
+      ASSIGN_OR_RETURN(const std::string json, FormatCatalogManifest(summary.manifest));
+      RETURN_IF_ERROR(WriteFileAtomically(fs, absl::StrCat(directory, "/", catalog_format::kManifest), json));
+      // The new version is there; what cannot be removed now is removed by the next append.
+      const absl::Status removed = RemoveLeftovers(fs, directory, summary.manifest);
+      if (!removed.ok()) DOPPEL_LOG(kWarning, "tables of the old version remain: ", removed.ToString());
+    }
+  }
+  if (journal != nullptr) RETURN_IF_ERROR(journal->Remove());
+  summary.seconds = absl::ToDoubleSeconds(Clock::Real().Now() - start);
+  return summary;
+}
+
+}  // namespace doppel
