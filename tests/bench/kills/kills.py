@@ -37,7 +37,8 @@ class Kills:
         self.told = Told()
         self.by_phase = collections.Counter()
         self.reclusterings = 0
-        self.miner = Miner(pathlib.Path(folder) / "state", "--lease-identities", "32", "--keep-generations", "3")
+        self.miner = Miner(pathlib.Path(folder) / "state", "--lease-identities", "32", "--keep-generations", "3",
+                           "--control-rpcs-per-second", "100000", "--control-rpc-burst", "100000")
 
     def stub(self):
         return self.miner.mining
