@@ -41,7 +41,7 @@ struct CatalogSplitInfo {
   uint64_t identities = 0;
   uint64_t samples = 0;
   // Of its identities, those that do not follow the first: other splits lay behind it when they came.
-  std::vector<IdentityRows::Range> later;
+  std::vector<IdentityRows::Range> later = {};
 
   // Its identities, in order.
   IdentityRows rows() const {
