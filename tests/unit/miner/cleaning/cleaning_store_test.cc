@@ -61,8 +61,8 @@ TEST(CleaningStoreTest, ATornTailIsCutOff) {
   const uint64_t whole = fs.Size(kPath).value();
   const std::string bytes = fs.ReadFile(kPath).value();
   for (uint64_t size = good; size < whole; size += 9) {
-    {
-      const auto file = fs.Create(kPath).value();
+    for (const char* suffix : {"", ".copy"}) {
+      const auto file = fs.Create(std::string(kPath) + suffix).value();
       ASSERT_TRUE(file->Append(bytes.substr(0, size)).ok());
     }
     const auto store = OpenStore(fs);
