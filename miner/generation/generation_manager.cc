@@ -92,17 +92,20 @@ absl::Status GenerationManager::BindCatalog(bool has_history) {
   const std::string& fingerprint = options_.catalog->fingerprint();
   if (options_.fs->Exists(path)) {
     ASSIGN_OR_RETURN(const std::string text, options_.fs->ReadFile(path));
-    bool ours = false;
+    const absl::string_view bound = absl::StripAsciiWhitespace(text);
+    bool ours = false, of_bound = false;
     for (const uint64_t number : state_.published()) {
       const absl::StatusOr<v1::GenerationManifest> manifest = store_->ReadManifest(number);
-      ours = ours || (manifest.ok() && manifest->info().catalog_fingerprint() == fingerprint);
+      if (!manifest.ok()) continue;
+      ours = ours || manifest->info().catalog_fingerprint() == fingerprint;
+      of_bound = of_bound || manifest->info().catalog_fingerprint() == bound;
     }
-    if (ours && text != fingerprint + "\n") {
+    // Unless they are of a later version of it, too.
+    if (ours && !of_bound && text != fingerprint + "\n") {
       DOPPEL_LOG(kError, path, ": damaged, it says \"", absl::CEscape(text),
                  "\"; there are generations of this catalog, so it is written anew");
       return WriteFileAtomically(*options_.fs, path, fingerprint + "\n");
     }
-    const absl::string_view bound = absl::StripAsciiWhitespace(text);
     if (bound == fingerprint) return absl::OkStatus();
     if (has_history && !HasVersion(*options_.catalog, bound)) {
       return absl::FailedPreconditionError(absl::StrCat(

@@ -116,7 +116,7 @@ class AppendTest(DoppelTest):
     def test_what_cannot_be_appended_to(self):
         missing = run(DOPPEL, "import", "webdataset", self.more, "--catalog", self.folder / "none", "--append", check=False)
         self.assertNotEqual(0, missing.returncode)
-        self.assertIn("--append", missing.stderr)
+        self.assertIn("manifest.json is missing", missing.stderr)
         both = run(DOPPEL, "import", "webdataset", self.more, "--catalog", self.catalog, "--append", "--force", check=False)
         self.assertNotEqual(0, both.returncode)
         damaged = self.folder / "damaged"
