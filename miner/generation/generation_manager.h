@@ -133,7 +133,7 @@ class GenerationManager {
  private:
   explicit GenerationManager(Options options);
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status BindCatalog(bool has_history);
+  absl::Status BindCatalog(bool has_history) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes a new version up if there is one; says so, or why not, in the log.
   void RefreshCatalog() ABSL_LOCKS_EXCLUDED(refreshing_, mutex_);
   absl::Status TakeUpCatalog(std::shared_ptr<const Catalog> newest)

@@ -312,9 +312,9 @@ void SteeredPlan::SteerSubspaces(const v1::StepReport& step) {
   since_stage_ = 0;
   const v1::SubspaceStage* last = state_.LastStage(judged_generation_);
   if (last == nullptr) return;
-  const auto first =
-      std::find_if(state_.stages().begin(), state_.stages().end(),
-                   [this](const v1::SubspaceStage& s) { return s.generation() == judged_generation_; });
+  const auto first = std::find_if(
+      state_.stages().begin(), state_.stages().end(),
+      [judged = judged_generation_](const v1::SubspaceStage& s) { return s.generation() == judged; });
   const v1::ListSubspaceHardnessResponse seen = hardness_.List(judged_generation_);
   const std::vector<v1::SubspaceHardness> hardness(seen.subspaces().begin(), seen.subspaces().end());
   const std::vector<float> weights =

@@ -30,7 +30,7 @@ struct Flags {
   int batch_size = 192;
   std::string name;
   double grace_seconds = 5;
-  bool exit_with_parent = false;
+  pid_t exit_with_parent = 0;
   std::string log_level = "info";
   std::string log_format = "text";
   bool remote = false;
@@ -82,10 +82,10 @@ int Run(const Flags& flags) {
     std::fprintf(stderr, "doppel-embedder: cannot install signal handlers\n");
     return 1;
   }
-  if (flags.exit_with_parent) {
-    const pid_t parent = getppid();
+  if (flags.exit_with_parent != 0) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) return 0;
+    // Loading LibTorch takes a while: the parent may be gone already.
+    if (getppid() != flags.exit_with_parent) return 0;
   }
 
   auto service = doppel::MakeGrpcLeaseService(flags.miner, absl::Seconds(20), flags.security);
@@ -162,8 +162,8 @@ int main(int argc, char** argv) {
   app.add_option("--cache", flags.cache, "folder for models that come from the miner")
       ->capture_default_str()
       ->envname("DOPPEL_EMBEDDER_CACHE");
-  app.add_flag("--exit-with-parent", flags.exit_with_parent,
-               "end when the process that started this one ends");
+  app.add_option("--exit-with-parent", flags.exit_with_parent,
+                 "process id of whoever starts this one: end when that ends");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")->capture_default_str();
   app.add_option("--log-format", flags.log_format, "text or json")->capture_default_str();
   try {

@@ -212,7 +212,8 @@ absl::StatusOr<std::unique_ptr<EmbedderSupervisor>> StartEmbedders(const v1::Min
                      config.log_level(),
                      "--log-format",
                      config.log_format(),
-                     "--exit-with-parent"};
+                     "--exit-with-parent",
+                     absl::StrCat(getpid())};
   options.environment = WithPassiveWaiting(Environment());
   options.processes = static_cast<int>(config.embedders());
   return EmbedderSupervisor::Start(std::move(options));

@@ -31,8 +31,12 @@ class FaultTest(DoppelTest):
         before = wait_for(some_done, "two ranges committed")
         miner.kill()
         miner.start()
-        after = miner.mining.GetOperation(mining.GetOperationRequest(id=operation.id), timeout=10).operation
-        self.assertEqual(mining.Operation.STATE_RUNNING, after.state)
+
+        def counted():  # the pass is opened after the server
+            now = miner.mining.GetOperation(mining.GetOperationRequest(id=operation.id), timeout=10).operation
+            return now if now.done > 0 or now.state != mining.Operation.STATE_RUNNING else None
+
+        after = wait_for(counted, "the pass goes on")
         self.assertGreaterEqual(after.done, before.done)
         done = miner.wait(operation.id)
         self.assertEqual(1, done.generation)
@@ -49,14 +53,21 @@ class FaultTest(DoppelTest):
         self.assertEqual([(1, True), (2, False)], [(g.generation, g.active) for g in listed])
         self.assertEqual(wanted, [b.SerializeToString() for b in miner.stream(spec("subspace", p=8, k=2), 5)])
 
+    @staticmethod
+    def embedders(miner):
+        return run("ps", "--ppid", miner.process.pid, "-o", "pid=", check=False).stdout.split()
+
+    def test_no_embedder_outlives_its_miner(self):
+        miner = self.start_miner()
+        miner.recluster(wait=False, subspaces=4, min_size=16)
+        started = wait_for(lambda: self.embedders(miner), "an embedder runs")
+        miner.kill()  # while the embedder still loads its libraries
+        wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in started), "the embedder's end")
+
     def test_embedder_killed_is_started_again(self):
         miner = self.start_miner("--lease-identities", "16", "--lease-seconds", "2")
         operation = miner.recluster(wait=False, subspaces=4, min_size=16)
-
-        def embedders():
-            return run("ps", "--ppid", miner.process.pid, "-o", "pid=", check=False).stdout.split()
-
-        first = wait_for(embedders, "an embedder runs")
+        first = wait_for(lambda: self.embedders(miner), "an embedder runs")
         wait_for(lambda: miner.mining.GetOperation(mining.GetOperationRequest(id=operation.id)).operation.done >= 16,
                  "a range is committed")
         for pid in first:

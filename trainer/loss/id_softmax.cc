@@ -1,7 +1,7 @@
 #include "trainer/loss/id_softmax.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 
@@ -11,21 +11,26 @@
 #include "trainer/loss/pair_rows.h"
 
 namespace doppel {
+namespace {
+
+torch::Tensor DividedByNorm(const torch::Tensor& x) {
+  return x / x.norm(2, 1, true).clamp_min(1e-12).expand_as(x);
+}
+
+}  // namespace
 
 torch::Tensor IdSoftmaxLoss(const torch::Tensor& embeddings, const torch::Tensor& targets,
                             const torch::Tensor& weight, const torch::Tensor& bias,
                             const IdSoftmaxOptions& options) {
-  namespace F = torch::nn::functional;
   const auto type = embeddings.scalar_type();
   torch::Tensor logits;
   if (options.scale > 0) {
-    const auto unit = F::NormalizeFuncOptions().dim(1);
-    logits = F::linear(F::normalize(embeddings, unit), F::normalize(weight.to(type), unit)) * options.scale;
+    logits = torch::linear(DividedByNorm(embeddings), DividedByNorm(weight.to(type))) * options.scale;
   } else {
-    logits = F::linear(embeddings, weight.to(type), bias.defined() ? bias.to(type) : bias);
+    logits = torch::linear(embeddings, weight.to(type), bias.defined() ? bias.to(type) : bias);
   }
-  return F::cross_entropy(logits, targets,
-                          F::CrossEntropyFuncOptions().label_smoothing(options.label_smoothing));
+  return torch::cross_entropy_loss(logits, targets, /*weight=*/{}, at::Reduction::Mean, /*ignore_index=*/-100,
+                                   options.label_smoothing);
 }
 
 absl::StatusOr<std::unique_ptr<IdSoftmaxModule>> IdSoftmaxModule::Create(const IdSoftmaxOptions& options) {

@@ -1,6 +1,8 @@
 #include "trainer/train/optimizer.h"
 
-#include <torch/torch.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/sgd.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

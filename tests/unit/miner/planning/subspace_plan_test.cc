@@ -199,8 +199,8 @@ TEST_F(SubspacePlanTest, ThePlanKeepsItsGenerationAlive) {
 
 // ---- stages
 
-void AddStage(v1::PlanSpec* spec, uint64_t from_cursor, const std::vector<float>& weights,
-              uint64_t generation = 3) {
+void AddSubspaceStage(v1::PlanSpec* spec, uint64_t from_cursor, const std::vector<float>& weights,
+                      uint64_t generation = 3) {
   v1::SubspaceStage& stage = *spec->add_subspace_stage();
   stage.set_from_cursor(from_cursor);
   stage.set_generation(generation);
@@ -210,7 +210,7 @@ void AddStage(v1::PlanSpec* spec, uint64_t from_cursor, const std::vector<float>
 TEST_F(SubspacePlanTest, AStageChangesNothingBeforeItsRound) {
   v1::PlanSpec spec = SubspaceSpec(10, 1);
   const auto plain = Make(spec);
-  AddStage(&spec, 150, {1, 1, 1, 1, 1});
+  AddSubspaceStage(&spec, 150, {1, 1, 1, 1, 1});
   const auto staged = Make(spec);
   // Rounds of 99: the next one begins at 198.
   for (uint64_t cursor = 0; cursor < 198; ++cursor) ASSERT_TRUE(plain->At(cursor) == staged->At(cursor));
@@ -227,7 +227,7 @@ TEST_F(SubspacePlanTest, AStageChangesNothingBeforeItsRound) {
 TEST_F(SubspacePlanTest, CellsGoOnWhereTheyWereWhenAStageBegins) {
   v1::PlanSpec spec = SubspaceSpec(10, 1);
   for (uint64_t from : {0, 99, 300, 310, 700}) {
-    AddStage(&spec, from, {1, static_cast<float>(from % 7), 2, 1, 1});
+    AddSubspaceStage(&spec, from, {1, static_cast<float>(from % 7), 2, 1, 1});
   }
   const auto plan = Make(spec);
   // Of each subspace: everybody once before anybody comes again.
@@ -251,9 +251,9 @@ TEST_F(SubspacePlanTest, CellsGoOnWhereTheyWereWhenAStageBegins) {
 
 TEST_F(SubspacePlanTest, OfStagesThatBeginWithOneRoundTheLastCounts) {
   v1::PlanSpec spec = SubspaceSpec(10, 1), one = spec;
-  AddStage(&spec, 10, {1, 0, 0, 0, 0});
-  AddStage(&spec, 20, {0, 0, 1, 0, 0});
-  AddStage(&one, 20, {0, 0, 1, 0, 0});
+  AddSubspaceStage(&spec, 10, {1, 0, 0, 0, 0});
+  AddSubspaceStage(&spec, 20, {0, 0, 1, 0, 0});
+  AddSubspaceStage(&one, 20, {0, 0, 1, 0, 0});
   const auto both = Make(spec), last = Make(one);
   for (uint64_t cursor = 0; cursor < 400; ++cursor) ASSERT_TRUE(both->At(cursor) == last->At(cursor));
   EXPECT_EQ(both->At(99).subspace, 2);
@@ -262,21 +262,21 @@ TEST_F(SubspacePlanTest, OfStagesThatBeginWithOneRoundTheLastCounts) {
 TEST_F(SubspacePlanTest, StagesOfOtherGenerationsDoNotCount) {
   v1::PlanSpec spec = SubspaceSpec(10, 1);
   const auto plain = Make(spec);
-  AddStage(&spec, 0, {1, 2}, 9);
+  AddSubspaceStage(&spec, 0, {1, 2}, 9);
   const auto other = Make(spec);
   for (uint64_t cursor = 0; cursor < 200; ++cursor) ASSERT_TRUE(plain->At(cursor) == other->At(cursor));
 }
 
 TEST_F(SubspacePlanTest, RefusesBadStages) {
   v1::PlanSpec spec = SubspaceSpec(10, 1);
-  AddStage(&spec, 5, {1, 2, 3});
+  AddSubspaceStage(&spec, 5, {1, 2, 3});
   EXPECT_THAT(Error(spec), HasSubstr("each of the 5"));
   spec.clear_subspace_stage();
-  AddStage(&spec, 5, {0, 0, 0, 0, 0});
+  AddSubspaceStage(&spec, 5, {0, 0, 0, 0, 0});
   EXPECT_THAT(Error(spec), HasSubstr("from cursor 5"));
   spec.clear_subspace_stage();
-  AddStage(&spec, 5, {1, 1, 1, 1, 1});
-  AddStage(&spec, 5, {1, 1, 1, 1, 1});
+  AddSubspaceStage(&spec, 5, {1, 1, 1, 1, 1});
+  AddSubspaceStage(&spec, 5, {1, 1, 1, 1, 1});
   EXPECT_THAT(Error(spec), HasSubstr("not above"));
   spec.mutable_subspace_stage()->RemoveLast();
   spec.mutable_subspace_stage(0)->set_from_cursor(UINT64_MAX);

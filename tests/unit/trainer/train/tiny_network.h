@@ -1,6 +1,6 @@
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "trainer/train/train_step.h"
 
@@ -23,7 +23,7 @@ class TinyNetwork : public Network {
   torch::Tensor Forward(const torch::Tensor& images) override {
     if (training) seen_ += images.mean();
     torch::Tensor x = torch::relu(torch::conv2d(images, weight_)).mean({2, 3});
-    return torch::nn::functional::linear(x, linear_);
+    return torch::linear(x, linear_);
   }
   void Train(bool on) override { training = on; }
   void To(const torch::Device&) override {}

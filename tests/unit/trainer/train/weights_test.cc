@@ -1,7 +1,7 @@
 // What changes weights besides the plain step: accumulation, averages, freezing, skipping, precision.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 
