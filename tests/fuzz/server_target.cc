@@ -63,6 +63,7 @@ constexpr Method kMethods[] = {
     {"/doppel.v1.ReportService/ReportSteps", Shape::kUnary},
     {"/doppel.v1.ReportService/DescribeRepresentations", Shape::kUnary},
     {"/doppel.v1.ReportService/ListSubspaceHardness", Shape::kUnary},
+    {"/doppel.v1.ReportService/ListSteering", Shape::kUnary},
 };
 
 void CheckMethodsAreAll() {
