@@ -134,7 +134,7 @@ class StateCopy {
       MinerState state;
       RETURN_IF_ERROR(Journal::Replay(path, contents.records, state));
       const BackupSummary before = summary_;
-      const absl::Status status = CopyGenerations(state);
+      absl::Status status = CopyGenerations(state);
       if (status.ok()) return WriteMirrored("journal.rec", contents.records);
       ASSIGN_OR_RETURN(const MirroredLog::Contents now, MirroredLog::Read(fs_, path));
       if (now.records.size() == contents.records.size() || moment == kMoments) return status;
@@ -161,7 +161,7 @@ class StateCopy {
       const std::string folder = "models/" + name;
       if (name == "incoming" || absl::EndsWith(name, ".tmp")) continue;
       // A link to the manifest stays what it was: it is replaced by renaming.
-      const absl::Status status = CopyFolder(folder, true);
+      absl::Status status = CopyFolder(folder, true);
       if (status.ok()) continue;
       if (fs_.Exists(absl::StrCat(from_, "/", folder))) return status;
       RETURN_IF_ERROR(fs_.RemoveRecursively(absl::StrCat(to_, "/", folder)));  // pruned meanwhile
@@ -178,7 +178,7 @@ class StateCopy {
       if (numbers.empty()) return absl::OkStatus();
       const std::string directory = store.Directory(numbers.back());
       const std::string name = directory.substr(from_.size() + 1);
-      const absl::Status status = CopyFolder(name, true);
+      absl::Status status = CopyFolder(name, true);
       if (status.ok() || fs_.Exists(directory) || moment == kMoments) return status;
       RETURN_IF_ERROR(fs_.RemoveRecursively(absl::StrCat(to_, "/", name)));
     }
@@ -189,7 +189,7 @@ class StateCopy {
     for (const std::string& name : names) {
       if (absl::EndsWith(name, ".removed")) continue;
       const std::string folder = "representations/" + name;
-      const absl::Status status = CopyPass(folder);
+      absl::Status status = CopyPass(folder);
       if (status.ok()) continue;
       if (fs_.Exists(absl::StrCat(from_, "/", folder)) && !absl::IsDataLoss(status)) return status;
       // Removed or renamed meanwhile, or damaged: it can be computed again.

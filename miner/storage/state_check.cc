@@ -277,7 +277,7 @@ class StateCheck {
       const std::string remedy =
           "nothing: the next job that uses this pass embeds again what stands behind the damage";
       for (const std::string& file : List(directory)) {
-        CheckRanges(directory + "/" + file, name.substr(name.rfind('-') + 1), remedy);
+        CheckRanges(absl::StrCat(directory, "/", file), name.substr(name.rfind('-') + 1), remedy);
       }
     }
   }
@@ -329,7 +329,7 @@ class StateCheck {
       const std::string directory = Path("models/" + name);
       if (name == "incoming") {
         for (const std::string& file : List(directory)) {
-          Add(Kind::kNote, directory + "/" + file, "a model that has not arrived whole",
+          Add(Kind::kNote, absl::StrCat(directory, "/", file), "a model that has not arrived whole",
               "nothing: publishing it again goes on there");
         }
       } else if (absl::EndsWith(name, ".tmp")) {
@@ -375,7 +375,7 @@ class StateCheck {
     if (!numbers.ok()) return Damaged(Path("live"), numbers.status(), "mend the disk");
     for (const uint64_t number : *numbers) {
       const std::string directory = store.Directory(number);
-      for (const std::string& file : List(directory)) Count(directory + "/" + file);
+      for (const std::string& file : List(directory)) Count(absl::StrCat(directory, "/", file));
       const absl::StatusOr<v1::RunningMeanHeader> header = store.Check(number);
       if (header.ok()) {
         report_.records += header->parts() + 1;

@@ -67,7 +67,7 @@ class RemoteRangeCatalog final : public Catalog {
       rows_[identity] = static_cast<size_t>(i);
       end_identity_ = std::max(end_identity_, identity + 1);
     }
-    const absl::Status taken = TakeScattered(table);
+    absl::Status taken = TakeScattered(table);
     if (!taken.ok()) {
       reader->Cancel();
       (void)reader->Finish();
