@@ -10,6 +10,15 @@ function(doppel_unity TARGET)
   endif()
 endfunction()
 
+# Command lines and reports: nothing there is worth the second half of the optimiser's time.
+function(doppel_cold_code)
+  if(CMAKE_BUILD_TYPE STREQUAL Release)
+    foreach(target ${ARGN})
+      target_compile_options(${target} PRIVATE -O1)
+    endforeach()
+  endif()
+endfunction()
+
 # doppel_library(NAME SOURCES a.cc … [DEPS …] [PRIVATE_DEPS …]): one concept, one static library named doppel_<NAME>.
 function(doppel_library NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
