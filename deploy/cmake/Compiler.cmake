@@ -10,7 +10,8 @@ endif()
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  # Units with a precompiled header are cached only with this much trust.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
 endif()
 find_program(MOLD mold)
@@ -29,6 +30,9 @@ target_compile_options(doppel_warnings INTERFACE -Wall -Wextra -Werror -Wno-unus
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_compile_options(doppel_warnings INTERFACE -Wthread-safety)
 endif()
+
+# Everywhere, because it is a macro too: units share precompiled headers.
+add_compile_options(-pthread)
 
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1")
