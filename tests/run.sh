@@ -73,7 +73,7 @@ lint() {
   # Without the precompiled headers: a source that leans on them instead of its own includes is found here.
   mkdir -p build/lint
   sed -E 's/ -Winvalid-pch( -Xclang [^ "]+)+//' build/asan/compile_commands.json >build/lint/compile_commands.json
-  sed -nE 's/^ *"file": "(.*)",?$/\1/p' build/lint/compile_commands.json | grep -vE "^$PWD/(build/asan/)?(proto|tests)/" |
+  sed -nE 's/^ *"file": "(.*)",?$/\1/p' build/lint/compile_commands.json | grep -vE "^$PWD/((build/asan/)?(proto|tests)|build/asan/(pch|CMakeFiles))/" |
     xargs -P "$cores" -n 1 tests/support/tidy.sh >build/tidy.log || { grep -E -A4 'warning:|error:' build/tidy.log | head -n 80; return 1; }
   echo "clang-tidy: clean"
 }

@@ -176,8 +176,7 @@ const v1::SubspaceStage* SteeringState::LastStage(uint64_t generation) const {
 // ---- one plan
 
 absl::StatusOr<std::shared_ptr<SteeredPlan>> SteeredPlan::Open(FileSystem& fs, const std::string& path,
-                                                               const v1::SteeringOpened& wanted,
-                                                               std::shared_ptr<const Catalog> catalog) {
+                                                               const v1::SteeringOpened& wanted) {
   SteeringState state;
   if (fs.Exists(path)) {
     ASSIGN_OR_RETURN(const RecordFileContents contents, ReadRecordFile(fs, path));
@@ -191,8 +190,7 @@ absl::StatusOr<std::shared_ptr<SteeredPlan>> SteeredPlan::Open(FileSystem& fs, c
   }
   ASSIGN_OR_RETURN(HardnessController controller,
                    HardnessController::Make(ControllerOptions(wanted.plan()), state.hardness()));
-  std::shared_ptr<SteeredPlan> plan(
-      new SteeredPlan(wanted.plan().steering().run(), std::move(catalog), std::move(controller)));
+  std::shared_ptr<SteeredPlan> plan(new SteeredPlan(wanted.plan().steering().run(), std::move(controller)));
   absl::MutexLock lock(&plan->mutex_);
   plan->state_ = std::move(state);
   ASSIGN_OR_RETURN(plan->journal_, RecordWriter::Open(fs, path));
@@ -260,7 +258,7 @@ absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::BindLocke
 absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::Bind(
     const std::shared_ptr<const Generation>& generation, const std::shared_ptr<const Catalog>& catalog) {
   absl::MutexLock lock(&mutex_);
-  return BindLocked(generation, catalog == nullptr ? catalog_ : catalog);
+  return BindLocked(generation, catalog);
 }
 
 absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::At(
@@ -274,7 +272,7 @@ absl::StatusOr<std::shared_ptr<const SteeredPlan::Bound>> SteeredPlan::At(
     RETURN_IF_ERROR(Record(update));
   }
   asked_below_ = std::max(asked_below_, cursor + (cursor < UINT64_MAX ? 1 : 0));
-  return BindLocked(generation, catalog == nullptr ? catalog_ : catalog);
+  return BindLocked(generation, catalog);
 }
 
 void SteeredPlan::Report(const v1::StepReport& step) {
@@ -349,8 +347,8 @@ absl::Status SteeredPlan::failure() const {
 
 // ---- all of them
 
-SteeredPlans::SteeredPlans(FileSystem& fs, std::string directory, std::shared_ptr<const Catalog> catalog)
-    : fs_(fs), directory_(std::move(directory)), catalog_(std::move(catalog)) {}
+SteeredPlans::SteeredPlans(FileSystem& fs, std::string directory)
+    : fs_(fs), directory_(std::move(directory)) {}
 
 absl::StatusOr<std::shared_ptr<SteeredPlan>> SteeredPlans::Join(const v1::PlanSpec& spec, uint64_t seed) {
   RETURN_IF_ERROR(CheckSteering(spec));
@@ -371,7 +369,7 @@ absl::StatusOr<std::shared_ptr<SteeredPlan>> SteeredPlans::Join(const v1::PlanSp
   *wanted.mutable_plan() = spec;
   wanted.set_seed(seed);
   ASSIGN_OR_RETURN(std::shared_ptr<SteeredPlan> plan,
-                   SteeredPlan::Open(fs_, absl::StrCat(directory_, "/", name, ".rec"), wanted, catalog_));
+                   SteeredPlan::Open(fs_, absl::StrCat(directory_, "/", name, ".rec"), wanted));
   plans_[name] = plan;
   return plan;
 }

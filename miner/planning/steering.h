@@ -68,18 +68,17 @@ class SteeredPlan {
 
   // Opens the journal at `path`, or starts it with `wanted` (whose plan has `steering`). `fs` is not owned.
   static absl::StatusOr<std::shared_ptr<SteeredPlan>> Open(FileSystem& fs, const std::string& path,
-                                                           const v1::SteeringOpened& wanted,
-                                                           std::shared_ptr<const Catalog> catalog);
+                                                           const v1::SteeringOpened& wanted);
 
   // As it is now; for what it covers, not to draw from. `catalog`: the version to draw from, which is that of
-  // the generation; null: the one it was opened with.
+  // the generation.
   absl::StatusOr<std::shared_ptr<const Bound>> Bind(const std::shared_ptr<const Generation>& generation,
-                                                    const std::shared_ptr<const Catalog>& catalog = nullptr)
+                                                    const std::shared_ptr<const Catalog>& catalog)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // To draw the batch at `cursor`: no later decision concerns it. UNAVAILABLE: the journal failed.
   absl::StatusOr<std::shared_ptr<const Bound>> At(uint64_t cursor,
                                                   const std::shared_ptr<const Generation>& generation,
-                                                  const std::shared_ptr<const Catalog>& catalog = nullptr)
+                                                  const std::shared_ptr<const Catalog>& catalog)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(const v1::StepReport& step) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -89,8 +88,8 @@ class SteeredPlan {
   absl::Status failure() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  SteeredPlan(std::string run, std::shared_ptr<const Catalog> catalog, HardnessController controller)
-      : run_(std::move(run)), catalog_(std::move(catalog)), controller_(std::move(controller)) {}
+  SteeredPlan(std::string run, HardnessController controller)
+      : run_(std::move(run)), controller_(std::move(controller)) {}
 
   absl::Status Record(const v1::SteeringUpdate& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<const Bound>> BindLocked(const std::shared_ptr<const Generation>& generation,
@@ -104,7 +103,6 @@ class SteeredPlan {
   }
 
   const std::string run_;
-  const std::shared_ptr<const Catalog> catalog_;
 
   mutable absl::Mutex mutex_;
   SteeringState state_ ABSL_GUARDED_BY(mutex_);
@@ -125,7 +123,7 @@ class SteeredPlan {
 class SteeredPlans {
  public:
   // Empty `directory`: nothing is steered. `fs` is not owned.
-  SteeredPlans(FileSystem& fs, std::string directory, std::shared_ptr<const Catalog> catalog);
+  SteeredPlans(FileSystem& fs, std::string directory);
 
   // The one of this spec (which has `steering`) and seed. INVALID_ARGUMENT names the field;
   // RESOURCE_EXHAUSTED: too many. Touches disks.
@@ -139,7 +137,6 @@ class SteeredPlans {
  private:
   FileSystem& fs_;
   const std::string directory_;
-  const std::shared_ptr<const Catalog> catalog_;
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<SteeredPlan>> plans_ ABSL_GUARDED_BY(mutex_);
 };

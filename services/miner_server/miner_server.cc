@@ -93,7 +93,7 @@ class MinerServerImpl final : public MinerServer {
         metrics_(metrics_registry_),
         queued_(options_.limits.queued_batch_bytes),
         streams_({options_.limits.max_streams, options_.limits.max_streams_per_client}),
-        steering_(PosixFileSystem(), options_.steering, miner_->catalog()),
+        steering_(PosixFileSystem(), options_.steering),
         core_(miner_, LimitsOf(options_), &steering_),
         batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
         decode_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),

@@ -206,7 +206,7 @@ class TrainRun {
     }
     report.dimension = session_->spec().dimension;
     report.identities = batch.identities;
-    ASSIGN_OR_RETURN(report.embeddings, session_->LastEmbeddings());
+    ASSIGN_OR_RETURN(report.embeddings, session_->ReportedEmbeddings(batch));
     reporter_->Offer(std::move(report));
     report_seconds_ += absl::ToDoubleSeconds(clock_.Now() - begun);
     ++offered_;

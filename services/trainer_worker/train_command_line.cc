@@ -143,6 +143,13 @@ void AddReporting(CLI::App& app, TrainOptions* o) {
                    "representations")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  group
+      ->add_option(
+          "--report-references", o->report_references,
+          "Images of each batch that are embedded again as a served network would, to make up for batch "
+          "norm in what is reported (0: report as trained)")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   group->add_flag(
       "--publish,!--no-publish", o->publish,
       "Weights go to the miner's model store (the default): what `recluster --model latest` takes");

@@ -289,6 +289,7 @@ std::string ToJson(const TrainOptions& o) {
                                           {"tensorboard_every", o.tensorboard_every},
                                           {"tensorboard_details_every", o.tensorboard_details_every},
                                           {"report_every", o.report_every},
+                                          {"report_references", o.report_references},
                                           {"publish", o.publish},
                                           {"publish_every", o.publish_every},
                                           {"run", o.run},

@@ -84,11 +84,10 @@ class TorchTrainSession : public TrainSession {
     const AveragedWeights averaged(average_.get());
     return SerializeNetwork(*network_, step);
   }
-  absl::StatusOr<std::vector<float>> LastEmbeddings() override {
-    const torch::Tensor& last = step_->last_embeddings();
-    if (!last.defined()) return absl::FailedPreconditionError("there was no batch yet");
+  absl::StatusOr<std::vector<float>> ReportedEmbeddings(const TrainingBatch& batch) override {
+    ASSIGN_OR_RETURN(const torch::Tensor served, step_->ServedEmbeddings(batch, options_.report_references));
     try {
-      const torch::Tensor embeddings = last.to(torch::kCPU, torch::kFloat32).contiguous();
+      const torch::Tensor embeddings = served.to(torch::kCPU, torch::kFloat32).contiguous();
       const float* data = embeddings.data_ptr<float>();
       return std::vector<float>(data, data + embeddings.numel());
     } catch (const std::exception& e) {

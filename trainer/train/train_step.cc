@@ -3,13 +3,16 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <limits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "trainer/train/served_embeddings.h"
 
 namespace doppel {
 
@@ -31,9 +34,24 @@ NamedTensors TrainableParameters(Network& network, Loss& loss) {
   return result;
 }
 
+namespace {
+
+bool HasBatchNorms(Network& network) {
+  const auto buffers = network.NamedBuffers();
+  return std::any_of(buffers.begin(), buffers.end(),
+                     [](const auto& buffer) { return absl::EndsWith(buffer.first, "running_mean"); });
+}
+
+}  // namespace
+
 TrainStep::TrainStep(Network& network, Loss& loss, Optimizer& optimizer, TrainStepOptions options,
                      TrainStepExtras extras)
-    : network_(network), loss_(loss), optimizer_(optimizer), options_(options), extras_(extras) {
+    : network_(network),
+      loss_(loss),
+      optimizer_(optimizer),
+      options_(options),
+      extras_(extras),
+      batch_norms_(HasBatchNorms(network)) {
   if (options_.precision == Precision::kFloat16) scaler_ = LossScaler(65536);
 }
 
@@ -82,13 +100,16 @@ void TrainStep::Begin(const StepPart& part) {
   for (const auto& [name, buffer] : network_.NamedBuffers()) buffers_.push_back(buffer.clone());
 }
 
-torch::Tensor TrainStep::Embed(const TrainingBatch& batch) {
+torch::Tensor TrainStep::Input(const TrainingBatch& batch) const {
   const int64_t n = static_cast<int64_t>(batch.identities.size());
   // from_blob wants a mutable pointer; nothing writes through it.
   const torch::Tensor pixels = at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
                                              {n, batch.height, batch.width, batch.channels}, torch::kUInt8)
                                    .to(options_.device);
-  const torch::Tensor input = ToInput(network_.spec(), pixels);
+  return ToInput(network_.spec(), pixels);
+}
+
+torch::Tensor TrainStep::Embed(const torch::Tensor& input) {
   if (options_.precision == Precision::kFloat32) return network_.Forward(input);
   torch::Tensor embeddings;
   {
@@ -104,7 +125,7 @@ torch::Tensor TrainStep::Embed(const TrainingBatch& batch) {
 }
 
 absl::Status TrainStep::Accumulate(const TrainingBatch& batch, const StepPart& part) {
-  const torch::Tensor embeddings = Embed(batch);
+  const torch::Tensor embeddings = Embed(Input(batch));
   last_embeddings_ = embeddings.detach();
   if (MaySkip() && !last_embeddings_.isfinite().all().item<bool>()) {
     finite_ = false;
@@ -141,6 +162,27 @@ absl::StatusOr<StepStatistics> TrainStep::Update(const StepPart& part) {
   optimizer_.Step(part.learning_rate);
   if (extras_.average != nullptr) extras_.average->Update();
   return statistics;
+}
+
+absl::StatusOr<torch::Tensor> TrainStep::ServedEmbeddings(const TrainingBatch& batch, int references) {
+  RETURN_IF_ERROR(Check(batch));
+  const auto n = static_cast<int64_t>(batch.identities.size());
+  if (!last_embeddings_.defined() || last_embeddings_.size(0) != n) {
+    return absl::FailedPreconditionError("the batch is not the one that was stepped on last");
+  }
+  if (references <= 0 || !batch_norms_) return last_embeddings_;
+  const c10::AutoGradMode no_grad(false);
+  try {
+    const int64_t count = std::min<int64_t>(references, n);
+    // Spread over the batch: its parts may be of different kinds.
+    const torch::Tensor rows = (at::arange(count, torch::kInt64) * n / count).to(torch::kInt64);
+    network_.Train(false);
+    const torch::Tensor served = Embed(Input(batch).index_select(0, rows.to(options_.device)));
+    network_.Train(true);
+    return FitToServed(last_embeddings_, rows.to(options_.device), served, network_.spec().normalize);
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("LibTorch failed embedding for a report: ", e.what()));
+  }
 }
 
 absl::StatusOr<StepStatistics> TrainStep::Skip(StepStatistics statistics) {

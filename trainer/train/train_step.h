@@ -57,6 +57,10 @@ class TrainStep {
 
   // Of the batch that was run last: [B, D] float32, without gradient. Undefined before the first one.
   const torch::Tensor& last_embeddings() const { return last_embeddings_; }
+  // The same batch's embeddings as the network would give them when it is served, from `references` of its
+  // images that are embedded in evaluation mode (see served_embeddings.h); 0, or a network without batch
+  // norms: last_embeddings(). Changes nothing that training depends on.
+  absl::StatusOr<torch::Tensor> ServedEmbeddings(const TrainingBatch& batch, int references);
   LossScaler& scaler() { return scaler_; }
 
  private:
@@ -64,7 +68,8 @@ class TrainStep {
   absl::StatusOr<StepStatistics> RunUnguarded(const TrainingBatch& batch, const StepPart& part);
   bool MaySkip() const { return options_.max_skipped > 0 || scaler_.enabled(); }
   void Begin(const StepPart& part);
-  torch::Tensor Embed(const TrainingBatch& batch);
+  torch::Tensor Input(const TrainingBatch& batch) const;
+  torch::Tensor Embed(const torch::Tensor& input);
   // Forward, loss, backward; sets finite_ to false instead of an error if numbers have run off.
   absl::Status Accumulate(const TrainingBatch& batch, const StepPart& part);
   absl::StatusOr<StepStatistics> Update(const StepPart& part);
@@ -75,6 +80,7 @@ class TrainStep {
   Optimizer& optimizer_;
   const TrainStepOptions options_;
   const TrainStepExtras extras_;
+  const bool batch_norms_;
   LossScaler scaler_;
   torch::Tensor last_embeddings_;
 

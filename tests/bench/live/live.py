@@ -54,7 +54,7 @@ class Bench:
 
     def train(self, steps, *flags):
         log = self.run("doppel-trainer", "-q", "train", "--server", self.address, "--output", self.folder / "run", "--model",
-                       self.o.model, "--plan", "subspace", "-P", self.o.P, "-K", self.o.K, "--lr", self.o.lr, "--steps",
+                       self.o.model, "--plan", self.o.plan, "--report-references", self.o.references, "-P", self.o.P, "-K", self.o.K, "--lr", self.o.lr, "--steps",
                        steps, "--threads", self.o.threads, "--no-tensorboard", *flags).stderr
         cost = re.search(r"([\d.]+) ms of each, and ([\d.]+) ms of CPU", log)
         lines = [json.loads(line) for line in open(self.folder / "run/steps.jsonl")]
@@ -73,6 +73,8 @@ def main():
     parser.add_argument("--segment", default=1000, type=int, help="steps between comparisons")
     parser.add_argument("--segments", default=4, type=int)
     parser.add_argument("--target-size", default=1000, type=int)
+    parser.add_argument("--plan", default="look_alikes", help="that the trainer asks for")
+    parser.add_argument("--references", default=8, type=int, help="images of a batch embedded as served, for its report")
     parser.add_argument("--half-life", default=1000, type=float)
     parser.add_argument("--lr", default="3e-4")
     parser.add_argument("-P", default=48, type=int)

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -92,10 +93,10 @@ class SteeringTest : public testing::Test {
     return spec;
   }
   std::unique_ptr<SteeredPlans> Open(FileSystem& fs) {
-    return std::make_unique<SteeredPlans>(fs, "/steering", catalog_);
+    return std::make_unique<SteeredPlans>(fs, "/steering");
   }
   PlannedBatch Draw(SteeredPlan& plan, uint64_t cursor) {
-    const auto bound = plan.At(cursor, generation_);
+    const auto bound = plan.At(cursor, generation_, catalog_);
     EXPECT_TRUE(bound.ok()) << bound.status();
     return bound.ok() ? (*bound)->plan->At(cursor) : PlannedBatch();
   }
@@ -197,7 +198,7 @@ TEST_F(SteeringTest, ACrashAtAnyWriteKeepsWhatWasDrawn) {
       const auto plans = Open(fs);
       const auto plan = plans->Join(Banded(), 7);
       for (uint64_t cursor = 0; plan.ok() && cursor < 120; ++cursor) {
-        const auto bound = (*plan)->At(cursor, generation_);
+        const auto bound = (*plan)->At(cursor, generation_, catalog_);
         if (!bound.ok()) break;
         batches.push_back((*bound)->plan->At(cursor));
         ReportOn(*plans, batches.back());
@@ -268,11 +269,11 @@ TEST_F(SteeringTest, ABrokenJournalStopsThePlanUntilItIsOpenedAgain) {
   const auto plans = Open(fs);
   const auto plan = plans->Join(Banded(), 7).value();
   fs.Inject({fs.calls(), FaultInjectingFileSystem::Error::kIo, FaultInjectingFileSystem::Lasting::kOnce, 0});
-  EXPECT_EQ(plan->At(0, generation_).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(plan->At(0, generation_).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(plan->At(0, generation_, catalog_).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(plan->At(0, generation_, catalog_).status().code(), absl::StatusCode::kUnavailable);
   const auto again = plans->Join(Banded(), 7);
   ASSERT_TRUE(again.ok());
-  EXPECT_TRUE((*again)->At(0, generation_).ok());
+  EXPECT_TRUE((*again)->At(0, generation_, catalog_).ok());
 }
 
 TEST_F(SteeringTest, RefusesWhatCannotBeSteered) {
@@ -294,8 +295,7 @@ TEST_F(SteeringTest, RefusesWhatCannotBeSteered) {
   spec = Banded();
   spec.add_hardness()->set_hard_share(0.5);
   EXPECT_THAT(error(spec), HasSubstr("leave them out"));
-  EXPECT_EQ(SteeredPlans(fs_, "", catalog_).Join(Banded(), 1).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(SteeredPlans(fs_, "").Join(Banded(), 1).status().code(), absl::StatusCode::kFailedPrecondition);
   // Nobody else may take the request for a plan of facts.
   const absl::Status plain = MakePlan(Banded(), 1, catalog_, generation_).status();
   EXPECT_THAT(std::string(plain.message()), HasSubstr("steering"));
@@ -310,6 +310,27 @@ TEST_F(SteeringTest, AutoIsSteeredAndRandomIgnoresIt) {
   const auto random = MakePlan(facts, 7, catalog_, nullptr);
   ASSERT_TRUE(random.ok()) << random.status();
   EXPECT_EQ((*random)->At(250).drawn_by, "random");
+}
+
+TEST_F(SteeringTest, AGenerationOfAnOlderCatalogDrawsFromThatAfterAnAppend) {
+  const auto plans = Open(fs_);
+  const std::vector<PlannedBatch> batches = Train(*plans, Banded(), 0, 200);
+  const std::shared_ptr<SteeredPlan> plan = plans->Join(Banded(), 7).value();
+
+  const std::shared_ptr<const FakeCatalog> old_catalog = catalog_;
+  const std::shared_ptr<const FakeGeneration> old_generation = generation_;
+  catalog_ = MakeFakeCatalog(700, 2, 5, 1);
+  generation_ = Made(4);
+  std::set<uint64_t> drawn;
+  for (uint64_t cursor = 200; cursor < 300; ++cursor) {
+    const PlannedBatch batch = Draw(*plan, cursor);
+    drawn.insert(batch.identities.begin(), batch.identities.end());
+  }
+  EXPECT_GE(*drawn.rbegin(), 600U) << "none of the appended ones";
+
+  catalog_ = old_catalog;
+  generation_ = old_generation;
+  ExpectSame(*plans, Banded(), batches);
 }
 
 TEST_F(SteeringTest, DecisionsOfAMixtureMoveItsParts) {
