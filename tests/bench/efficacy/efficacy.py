@@ -13,6 +13,7 @@ gallery, every --eval-every steps. Rows:
     random_ohnm   the control's plan with that loss
     graph         batches of an identity and its nearest ones, K = 2, as many images (the sampler of QAConv-GS)
     third         the default with a third of the steps and images: its rate has decayed by then
+    guarded       with --guard: the default on the generation with the guard list of `doppel clean`
     …             any other plan: --rows "NAME=FLAGS" (flags of doppel-trainer train; --steps is a length of its own), as often
                   as you like
 
@@ -142,6 +143,22 @@ class Experiment:
             known.write_text(json.dumps(mined, indent=1))
         self.mining = mined[name]
         return mined[name]["generation"]
+
+    def guard(self, model):
+        """The same generation with the guard list that cleaning by this model's embeddings gives."""
+        known = self.work / "guard.json"
+        if not known.exists():
+            began = time.monotonic()
+            embeddings, labels = self.work / "embeddings.npy", self.work / "labels.npy"
+            self.run([self.bin / "doppel-trainer", "embed", "--model", model, "--catalog", self.catalog, "--output", embeddings,
+                      "--labels", labels, "--threads", self.a.threads * self.a.jobs], self.work / "embed.log")
+            found = json.loads(self.ctl("clean", "find", "--embeddings", embeddings, "--labels", labels, "-o", "json"))
+            info = json.loads(self.ctl("clean", "apply", "--timeout", "600", "-o", "json"))
+            known.write_text(json.dumps({"generation": int(info["generation"]), "seconds": time.monotonic() - began,
+                                         "found": found, "applied": info}, indent=1))
+            embeddings.unlink()
+            labels.unlink()
+        return json.loads(known.read_text())
 
     def train(self, output, model, steps, seed, flags, evaluate_every):
         words = last_wins(flags)
@@ -299,6 +316,7 @@ def parse():
     parser.add_argument("--eval-every", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", metavar="ROW", help="of the built-in rows these (random is always run)")
+    parser.add_argument("--guard", action="store_true", help="clean by the start's embeddings, and add the row guarded")
     parser.add_argument("--rows", action="append", default=[], metavar="NAME=FLAGS")
     parser.add_argument("--subspaces", type=int, default=100)
     parser.add_argument("-P", "--identities", type=int, default=48)
@@ -320,6 +338,8 @@ def main():
                 "look_alikes": "--plan look_alikes", "random_ohnm": "--plan random --loss batch_ohnm --negatives 5",
                 "subspace": "--plan subspace",
                 "graph": f"--plan nearest_identities -P {arguments.identities * arguments.samples // 2} -K 2"}
+    if arguments.guard and arguments.only:
+        arguments.only.append(DEFAULT)
     rows = {name: flags for name, flags in built_in.items() if name == "random" or not arguments.only or name in arguments.only}
     for row in arguments.rows:
         name, _, flags = row.partition("=")
@@ -334,6 +354,9 @@ def main():
         experiment.start_miner()
         start = experiment.strong_start()
         generation = experiment.mine(start)
+        if arguments.guard:
+            experiment.mining["guard"] = experiment.guard(start)
+            rows["guarded"] = f"{rows[DEFAULT]} --generation {experiment.mining['guard']['generation']}"
         experiment.all_runs(start, generation, rows)
         table = experiment.summary(rows)
     except RuntimeError as error:
