@@ -1,7 +1,7 @@
 """kill -9 of the real miner at random moments of every phase: what it acknowledged must be there afterwards.
 
     DOPPEL_BIN=build/release/bin DOPPEL_TEST_DATA=build/release/integration-data \\
-      python3 tests/bench/kills/kills.py --kills 100 --output kills.json
+      /usr/bin/python3 tests/bench/kills/kills.py --kills 100 --output kills.json
 """
 import argparse
 import collections
