@@ -256,16 +256,16 @@ class Experiment:
 
 def ratios(table):
     rows = {row["plan"]: row for row in table}
-    if DEFAULT not in rows:
-        return {}
-    control, best = rows["random"], rows[DEFAULT]
-    error = [(1 - b) / (1 - c) for b, c in zip(best["rank1"]["values"], control["rank1"]["values"])]
-    mean, half = interval(error)
-    found = {"error_default_over_random": mean, "error_default_over_random_interval95": half,
-             "error_default_over_random_values": error}
-    reached = [images / control["images"] for images in best["images_to_control"] if images is not None]
-    found["images_default_over_random"] = sum(reached) / len(reached) if len(reached) == len(error) else None
-    found["seeds_that_reach_control"] = len(reached)
+    control, found = rows["random"], {}
+    if DEFAULT in rows:
+        best = rows[DEFAULT]
+        error = [(1 - b) / (1 - c) for b, c in zip(best["rank1"]["values"], control["rank1"]["values"])]
+        mean, half = interval(error)
+        found = {"error_default_over_random": mean, "error_default_over_random_interval95": half,
+                 "error_default_over_random_values": error}
+        reached = [images / control["images"] for images in best["images_to_control"] if images is not None]
+        found["images_default_over_random"] = sum(reached) / len(reached) if len(reached) == len(error) else None
+        found["seeds_that_reach_control"] = len(reached)
     if "third" in rows:
         gain = [t - c for t, c in zip(rows["third"]["rank1"]["values"], control["rank1"]["values"])]
         mean, half = interval(gain)

@@ -11,7 +11,6 @@ import json
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,41 +18,25 @@ import time
 import numpy
 from sklearn.metrics import normalized_mutual_info_score
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from miner_under_test import MinerUnderTest  # noqa: E402
+
 
 class Bench:
     def __init__(self, o, folder):
-        self.o, self.folder, self.state = o, folder, folder / "state"
-        address = folder / "address"
-        self.log = open(folder / "miner.log", "wb")
-        self.miner = subprocess.Popen(
-            [o.bin / "doppel-miner", "serve", "--catalog", o.catalog, "--state", self.state, "--listen", "127.0.0.1:0",
-             "--address-file", address, "--embedder-threads", str(o.threads), "--live-half-life", str(o.half_life)],
-            stdout=self.log, stderr=self.log)
-        while not (address.exists() and address.read_text().strip()):
-            if self.miner.poll() is not None:
-                sys.exit((folder / "miner.log").read_text())
-            time.sleep(0.05)
-        self.address = address.read_text().strip()
-
-    def doppel(self, *arguments):
-        return json.loads(self.run("doppel", *arguments, "--server", self.address, "-o", "json").stdout)
-
-    def run(self, name, *arguments):
-        result = subprocess.run([self.o.bin / name, *map(str, arguments)], capture_output=True, text=True)
-        if result.returncode != 0:
-            sys.exit(f"{name} {arguments}:\n{result.stderr}")
-        return result
+        self.o, self.folder = o, folder
+        self.miner = MinerUnderTest(o.bin, o.catalog, folder, "--embedder-threads", o.threads, "--live-half-life", o.half_life)
 
     def recluster(self, *arguments):
         begun = time.monotonic()
-        info = self.doppel("recluster", "--target-size", self.o.target_size, *arguments)
-        folder = next((self.state / "generations").glob(f"*{info['generation']}/representations.npy")).parent
+        info = self.miner.doppel("recluster", "--target-size", self.o.target_size, *arguments)
+        folder = next((self.miner.state / "generations").glob(f"*{info['generation']}/representations.npy")).parent
         assignment = numpy.fromfile(folder / "assignment.u32", dtype=numpy.uint32)
         rows = numpy.load(folder / "representations.npy")
         return {"rows": rows, "subspaces": assignment[-len(rows):], "seconds": time.monotonic() - begun}
 
     def train(self, steps, *flags):
-        log = self.run("doppel-trainer", "-q", "train", "--server", self.address, "--output", self.folder / "run", "--model",
+        log = self.miner.run("doppel-trainer", "-q", "train", "--server", self.miner.address, "--output", self.folder / "run", "--model",
                        self.o.model, "--plan", self.o.plan, "--report-references", self.o.references, "-P", self.o.P, "-K", self.o.K, "--lr", self.o.lr, "--steps",
                        steps, "--threads", self.o.threads, "--no-tensorboard", *flags).stderr
         cost = re.search(r"([\d.]+) ms of each, and ([\d.]+) ms of CPU", log)
@@ -87,8 +70,7 @@ def main():
         try:
             figures = compare(bench, o)
         finally:
-            bench.miner.terminate()
-            bench.miner.wait()
+            bench.miner.stop()
     if o.out:
         o.out.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -102,7 +84,7 @@ def compare(bench, o):
         steps = segment * o.segment
         lines, cost = bench.train(steps, "--checkpoint-every", o.segment, "--report-every", 8)
         step_ms = 1e3 * statistics.median(line["step_seconds"] for line in lines[-o.segment:])
-        described = bench.doppel("representations")
+        described = bench.miner.doppel("representations")
         live = bench.recluster("--source", "live", "--min-coverage", 0, "--keep-active")
         full = bench.recluster("--model", "latest", "--keep-active")
         other = bench.recluster("--model", "latest", "--keep-active", "--seed", 1)

@@ -14,6 +14,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from miner_under_test import MinerUnderTest  # noqa: E402
+
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,48 +40,33 @@ def children(pid):
 class Bench:
     def __init__(self, o, folder):
         self.o, self.folder = o, folder
-        address = folder / "address"
-        self.log = open(folder / "miner.log", "wb")
-        self.miner = subprocess.Popen(
-            [o.bin / "doppel-miner", "serve", "--catalog", o.catalog, "--state", folder / "state", "--listen", "127.0.0.1:0",
-             "--address-file", address, "--embedder-threads", str(o.job_threads), "--cluster-threads", str(o.job_threads)],
-            stdout=self.log, stderr=self.log)
+        self.miner = MinerUnderTest(o.bin, o.catalog, folder, "--embedder-threads", o.job_threads, "--cluster-threads",
+                                    o.job_threads)
         self.trainer = None
-        while not (address.exists() and address.read_text().strip()):
-            if self.miner.poll() is not None:
-                sys.exit((folder / "miner.log").read_text())
-            time.sleep(0.05)
-        self.address = address.read_text().strip()
 
     def stop(self):
-        for process in (self.trainer, self.miner):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                process.wait()
-
-    def doppel(self, *arguments):
-        result = subprocess.run([self.o.bin / "doppel", *map(str, arguments), "--server", self.address, "-o", "json"],
-                                capture_output=True, text=True)
-        if result.returncode != 0:
-            sys.exit(f"doppel {arguments}:\n{result.stderr}")
-        return json.loads(result.stdout)
+        if self.trainer is not None and self.trainer.poll() is None:
+            self.trainer.terminate()
+            self.trainer.wait()
+        self.miner.stop()
 
     def recluster(self, *arguments):
-        return self.doppel("recluster", "--target-size", self.o.target_size, *arguments)
+        return self.miner.doppel("recluster", "--target-size", self.o.target_size, *arguments)
 
     def train(self):
         self.steps_file = self.folder / "run/steps.jsonl"
         self.trainer = subprocess.Popen(
-            [self.o.bin / "doppel-trainer", "-q", "train", "--server", self.address, "--output", self.folder / "run",
+            [self.o.bin / "doppel-trainer", "-q", "train", "--server", self.miner.address, "--output", self.folder / "run",
              "--model", self.o.model, "--plan", "subspace", "-P", str(self.o.P), "-K", str(self.o.K), "--steps", "1000000",
              "--schedule", "constant", "--checkpoint-every", str(self.o.publish_every), "--threads",
              str(self.o.trainer_threads), "--no-tensorboard"],
-            stdout=self.log, stderr=self.log)
+            stdout=self.miner.log, stderr=self.miner.log)
         self.wait_for(lambda: len(self.steps()) >= self.o.warm_steps)
 
     def wait_for(self, condition):
         while not condition():
-            if self.trainer.poll() is not None or self.miner.poll() is not None:
+            self.miner.check()
+            if self.trainer.poll() is not None:
                 sys.exit((self.folder / "miner.log").read_text())
             time.sleep(0.05)
 
@@ -89,7 +77,7 @@ class Bench:
         return [json.loads(line) for line in lines[:-1]]
 
     def snapshot(self):
-        job = cpu_seconds(self.miner.pid) + sum(map(cpu_seconds, children(self.miner.pid)))
+        job = cpu_seconds(self.miner.process.pid) + sum(map(cpu_seconds, children(self.miner.process.pid)))
         return {"time": time.monotonic(), "steps": len(self.steps()), "trainer_cpu": cpu_seconds(self.trainer.pid), "job_cpu": job}
 
     def phase(self, begin, end):

@@ -84,7 +84,9 @@ class Client:
                 if self.one_stream():
                     return
             except self.grpc.RpcError as error:
-                if error.code() not in (self.grpc.StatusCode.UNAVAILABLE, self.grpc.StatusCode.CANCELLED):
+                # A stream has a deadline of ten minutes: whoever lives that long opens the next.
+                if error.code() not in (self.grpc.StatusCode.UNAVAILABLE, self.grpc.StatusCode.CANCELLED,
+                                        self.grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise
                 time.sleep(0.2)
 
@@ -315,7 +317,7 @@ def main():
     parser.add_argument("--kill-every", type=float, default=5, help="mean seconds between kills of clients")
     parser.add_argument("--miner-kills", type=int, default=4, help="in the first half")
     parser.add_argument("--recluster-every", type=float, default=20, help="seconds")
-    parser.add_argument("--warm-up", type=float, default=120, help="seconds of a miner's life before its memory counts")
+    parser.add_argument("--warm-up", type=float, default=300, help="seconds of a miner's life before its memory counts")
     parser.add_argument("--catalog", type=pathlib.Path, help="default: 2 000 glyphs are made")
     parser.add_argument("--model", type=pathlib.Path, help="model directory that fits the catalog")
     parser.add_argument("--seed", type=int, default=None)
