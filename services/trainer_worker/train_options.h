@@ -80,7 +80,7 @@ struct TrainOptions {
 
   // What the miner is told besides acknowledgements.
   int report_every = 8;        // batches per message of embeddings; 0: none are reported
-  int report_references = 8;   // images of a batch that are embedded as served, for its report
+  int report_references = 4;   // images of a batch that are embedded as served, for its report
   bool publish = true;         // weights, to the miner's model store
   uint64_t publish_every = 0;  // steps; 0: at each checkpoint
   std::string run;             // what trainers of one run share; empty: named after the folder

@@ -100,13 +100,13 @@ void TrainStep::Begin(const StepPart& part) {
   for (const auto& [name, buffer] : network_.NamedBuffers()) buffers_.push_back(buffer.clone());
 }
 
-torch::Tensor TrainStep::Input(const TrainingBatch& batch) const {
+torch::Tensor TrainStep::Input(const TrainingBatch& batch, const torch::Tensor& rows) const {
   const int64_t n = static_cast<int64_t>(batch.identities.size());
   // from_blob wants a mutable pointer; nothing writes through it.
-  const torch::Tensor pixels = at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
-                                             {n, batch.height, batch.width, batch.channels}, torch::kUInt8)
-                                   .to(options_.device);
-  return ToInput(network_.spec(), pixels);
+  torch::Tensor pixels = at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
+                                       {n, batch.height, batch.width, batch.channels}, torch::kUInt8);
+  if (rows.defined()) pixels = pixels.index_select(0, rows);
+  return ToInput(network_.spec(), pixels.to(options_.device));
 }
 
 torch::Tensor TrainStep::Embed(const torch::Tensor& input) {
@@ -177,7 +177,7 @@ absl::StatusOr<torch::Tensor> TrainStep::ServedEmbeddings(const TrainingBatch& b
     // Spread over the batch: its parts may be of different kinds.
     const torch::Tensor rows = (at::arange(count, torch::kInt64) * n / count).to(torch::kInt64);
     network_.Train(false);
-    const torch::Tensor served = Embed(Input(batch).index_select(0, rows.to(options_.device)));
+    const torch::Tensor served = Embed(Input(batch, rows));
     network_.Train(true);
     return FitToServed(last_embeddings_, rows.to(options_.device), served, network_.spec().normalize);
   } catch (const std::exception& e) {

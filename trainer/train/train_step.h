@@ -68,7 +68,8 @@ class TrainStep {
   absl::StatusOr<StepStatistics> RunUnguarded(const TrainingBatch& batch, const StepPart& part);
   bool MaySkip() const { return options_.max_skipped > 0 || scaler_.enabled(); }
   void Begin(const StepPart& part);
-  torch::Tensor Input(const TrainingBatch& batch) const;
+  // Of all rows, or of these ([R] int64).
+  torch::Tensor Input(const TrainingBatch& batch, const torch::Tensor& rows = {}) const;
   torch::Tensor Embed(const torch::Tensor& input);
   // Forward, loss, backward; sets finite_ to false instead of an error if numbers have run off.
   absl::Status Accumulate(const TrainingBatch& batch, const StepPart& part);
