@@ -48,7 +48,7 @@ struct MinerOptions {
   size_t keep_models = 16;
   // Steps after which a reported embedding counts half in an identity's running mean; 0: nothing is
   // forgotten.
-  double live_half_life = 1000;
+  double live_half_life = 100;
   // Between snapshots of the running means; 0: none but by hand.
   absl::Duration live_snapshot_interval = absl::Seconds(60);
 };

@@ -108,7 +108,7 @@ v1::MinerConfig DefaultMinerConfig() {
   config.set_stall_seconds(600);
   SetDefaultLimits(&config);
   config.set_keep_models(16);
-  config.set_live_half_life(1000);
+  config.set_live_half_life(100);
   config.set_live_snapshot_seconds(60);
   return config;
 }

@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--target-size", default=1000, type=int)
     parser.add_argument("--plan", default="look_alikes", help="that the trainer asks for")
     parser.add_argument("--references", default=4, type=int, help="images of a batch embedded as served, for its report")
-    parser.add_argument("--half-life", default=1000, type=float)
+    parser.add_argument("--half-life", default=100, type=float)
     parser.add_argument("--lr", default="3e-4")
     parser.add_argument("-P", default=48, type=int)
     parser.add_argument("-K", default=4, type=int)
