@@ -122,7 +122,7 @@ class Experiment:
         self.server = address.read_text().strip()
 
     def ctl(self, *words):
-        command = [self.bin / "doppel", words[0], "--server", self.server, *words[1:]]
+        command = [self.bin / "doppel", *words, "--server", self.server]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{shlex.join(map(str, command))}: {done.stderr.strip()}")
@@ -150,8 +150,9 @@ class Experiment:
         if not known.exists():
             began = time.monotonic()
             embeddings, labels = self.work / "embeddings.npy", self.work / "labels.npy"
-            self.run([self.bin / "doppel-trainer", "embed", "--model", model, "--catalog", self.catalog, "--output", embeddings,
-                      "--labels", labels, "--threads", self.a.threads * self.a.jobs], self.work / "embed.log")
+            if not (embeddings.exists() and labels.exists()):
+                self.run([self.bin / "doppel-trainer", "embed", "--model", model, "--catalog", self.catalog, "--output",
+                          embeddings, "--labels", labels, "--threads", self.a.threads * self.a.jobs], self.work / "embed.log")
             found = json.loads(self.ctl("clean", "find", "--embeddings", embeddings, "--labels", labels, "-o", "json"))
             info = json.loads(self.ctl("clean", "apply", "--timeout", "600", "-o", "json"))
             known.write_text(json.dumps({"generation": int(info["generation"]), "seconds": time.monotonic() - began,
