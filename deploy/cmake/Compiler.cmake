@@ -10,8 +10,8 @@ endif()
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  # Units with a precompiled header are cached only with this much trust. What a unit reads is asked of the compiler:
-  # a preprocessor's run of ccache's own would cost a cold build a tenth.
+  # Units with a precompiled header are cached only with this much trust. What a unit reads is asked of the compiler,
+  # which spares a run of the preprocessor.
   set(CMAKE_CXX_COMPILER_LAUNCHER
       ${CMAKE_COMMAND} -E env CCACHE_DEPEND=1 CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})

@@ -1,4 +1,5 @@
-# Third-party headers that most units read, compiled once per set of flags: a third of a cold build's time is in them.
+# Third-party headers that most units read, compiled once per set of flags: alone, a unit with LibTorch takes 15 s
+# instead of 22.
 # Headers of ours are never among them, so a change of ours never invalidates one.
 option(DOPPEL_PCH "Precompile third-party headers" ON)
 

@@ -3,8 +3,8 @@
 
 Trains in segments. After each: a live and a full clustering of that very moment (same seed, not activated), the cosine of
 their representations and the agreement of their subspaces (NMI). Beside them, so that the figures mean something: two full
-clusterings of one moment with different seeds (what NMI is reachable at all), and the full one of the moment before against
-this one (how stale a clustering gets in one segment).
+clusterings of one moment, of which one starts cold with another seed (how far NMI is a matter of the start), and the full one
+of the moment before against this one (how stale a clustering gets in one segment).
 """
 import argparse
 import json
@@ -87,7 +87,7 @@ def compare(bench, o):
         described = bench.miner.doppel("representations")
         live = bench.recluster("--source", "live", "--min-coverage", 0, "--keep-active")
         full = bench.recluster("--model", "latest", "--keep-active")
-        other = bench.recluster("--model", "latest", "--keep-active", "--seed", 1)
+        other = bench.recluster("--model", "latest", "--keep-active", "--cold-start", "--seed", 1)
         near = cosines(live["rows"], full["rows"])
         figure = {
             "step": steps,
