@@ -10,7 +10,7 @@ build=(
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
   libfaiss-dev libopenblas0-pthread libopenblas-pthread-dev
   libtorch-dev libgflags-dev libgoogle-glog-dev
-  libopencv-dev libdeflate-dev
+  libopencv-dev libdeflate-dev libjpeg62-turbo-dev
   nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libspdlog-dev prometheus-cpp-dev libcpp-httplib-dev
   libarchive-dev libxxhash-dev libfreetype-dev libgtest-dev libgmock-dev
 )

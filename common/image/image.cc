@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/image/header.h"
+#include "common/image/jpeg.h"
 #include "common/image/opencv.h"
 #include "common/image/png.h"
 #include "opencv2/core.hpp"
@@ -18,6 +19,15 @@ absl::Status CheckChannels(int channels) {
 }
 
 int MatType(int channels) { return channels == 1 ? CV_8UC1 : CV_8UC3; }
+
+// Makes room in `image`, and says where.
+uint8_t* Allocate(int height, int width, int channels, Image& image) {
+  image.height = height;
+  image.width = width;
+  image.channels = channels;
+  image.pixels.resize(size_t{static_cast<uint32_t>(height)} * width * channels);
+  return image.pixels.data();
+}
 
 absl::Status CopyOrResize(const cv::Mat& from, int height, int width, int channels, uint8_t* out) {
   cv::Mat to(height, width, MatType(channels), out);
@@ -45,6 +55,10 @@ absl::StatusOr<Image> DecodeImage(absl::string_view encoded, int channels) {
       return image;
     }
   }
+  if (header.format == ImageFormat::kJpeg) {
+    const auto place = [&](int height, int width) { return Allocate(height, width, channels, image); };
+    if (DecodePlainJpeg(encoded, {channels, 0, 0}, place)) return image;
+  }
   ASSIGN_OR_RETURN(const cv::Mat mat, OpenCvDecode(encoded, channels));
   image.height = mat.rows;  // may be turned, by EXIF
   image.width = mat.cols;
@@ -64,9 +78,20 @@ absl::Status DecodeImageInto(absl::string_view encoded, int height, int width, i
       if (static_cast<int>(png.height) == height && static_cast<int>(png.width) == width) {
         return DecodePlainPng(encoded, png, channels, out);
       }
-      ASSIGN_OR_RETURN(Image image, DecodeImage(encoded, channels));
-      const cv::Mat from(image.height, image.width, MatType(channels), image.pixels.data());
-      return CopyOrResize(from, height, width, channels, out);
+      ASSIGN_OR_RETURN(const Image image, DecodeImage(encoded, channels));
+      return ResizeImage(image, height, width, out);
+    }
+  }
+  if (header.format == ImageFormat::kJpeg) {
+    // Straight to where it belongs if that is its size, else through a buffer of its own.
+    Image image;
+    bool whole = false;
+    const auto place = [&](int rows, int columns) {
+      whole = rows == height && columns == width;
+      return whole ? out : Allocate(rows, columns, channels, image);
+    };
+    if (DecodePlainJpeg(encoded, {channels, height, width}, place)) {
+      return whole ? absl::OkStatus() : ResizeImage(image, height, width, out);
     }
   }
   ASSIGN_OR_RETURN(const cv::Mat mat, OpenCvDecode(encoded, channels));
