@@ -10,11 +10,12 @@ namespace {
 // `set_subject(i, finding)` for the rows that are kept; `reported` is best first.
 template <typename Reported, typename Fill>
 void AddFindings(const Reported& reported, v1::CleaningSubject::Kind kind, double share, bool calibrated,
-                 const FindingLimits& limits, const Fill& fill, v1::FindingsReplaced* findings) {
+                 double min_precision, const FindingLimits& limits, const Fill& fill,
+                 v1::FindingsReplaced* findings) {
   std::vector<double> probabilities;
   probabilities.reserve(reported.size());
   for (const auto& row : reported) probabilities.push_back(row.probability);
-  const double threshold = ThresholdForPrecision(probabilities, limits.min_precision);
+  const double threshold = ThresholdForPrecision(probabilities, min_precision);
   v1::FindSummary* summary = findings->add_summaries();
   summary->set_kind(kind);
   summary->set_candidates(reported.size());
@@ -50,7 +51,7 @@ void AddDuplicateFindings(const DuplicateReport& report, const FindingLimits& li
     finding->set_copied(row.copied);
   };
   AddFindings(report.findings, v1::CleaningSubject::KIND_DUPLICATE_IDENTITIES, report.share,
-              report.calibrated, limits, fill, findings);
+              report.calibrated, limits.min_precision_of_pairs, limits, fill, findings);
 }
 
 void AddOutlierFindings(const OutlierReport& report, absl::Span<const uint64_t> samples,
@@ -64,7 +65,7 @@ void AddOutlierFindings(const OutlierReport& report, absl::Span<const uint64_t> 
     finding->set_nearest_identity(row.nearest_identity);
   };
   AddFindings(report.findings, v1::CleaningSubject::KIND_MISLABELLED_SAMPLE, report.share, report.calibrated,
-              limits, fill, findings);
+              limits.min_precision_of_samples, limits, fill, findings);
 }
 
 }  // namespace doppel

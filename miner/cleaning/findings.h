@@ -11,7 +11,10 @@
 namespace doppel {
 
 struct FindingLimits {
-  double min_precision = 0.9;     // what the set above the threshold is expected to hold
+  // What the set above the threshold is expected to hold. Lower for pairs: one that is none costs a negative
+  // of very many, a missed one is the hardest negative of two identities.
+  double min_precision_of_pairs = 0.8;
+  double min_precision_of_samples = 0.9;
   double min_probability = 0.05;  // findings below it are left out
   size_t most = 200000;           // of a kind
 };

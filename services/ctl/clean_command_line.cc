@@ -117,7 +117,7 @@ class CleanCommands {
             "--min-precision", [flags](double p) { flags->find.set_min_precision(p); },
             "What the findings above the threshold are expected to hold")
         ->check(CLI::Range(0.01, 1.0).description(""))
-        ->option_text("SHARE [0.9]");
+        ->option_text("SHARE [0.8 of pairs, 0.9 of samples]");
     find->add_option_function<double>(
             "--min-probability", [flags](double p) { flags->find.set_min_probability(p); },
             "Keep no findings below it")

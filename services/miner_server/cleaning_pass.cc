@@ -19,10 +19,12 @@ constexpr uint32_t kDefaultListed = 1000;
 
 absl::StatusOr<FindingLimits> LimitsOfFind(const v1::FindRequest& request) {
   FindingLimits limits;
-  if (request.min_precision() != 0) limits.min_precision = request.min_precision();
   if (request.min_probability() != 0) limits.min_probability = request.min_probability();
-  if (!(limits.min_precision > 0 && limits.min_precision <= 1)) {
-    return absl::InvalidArgumentError("min_precision: must lie between 0 and 1");
+  if (request.min_precision() != 0) {
+    if (!(request.min_precision() > 0 && request.min_precision() <= 1)) {
+      return absl::InvalidArgumentError("min_precision: must lie between 0 and 1");
+    }
+    limits.min_precision_of_pairs = limits.min_precision_of_samples = request.min_precision();
   }
   if (!(limits.min_probability > 0 && limits.min_probability <= 1)) {
     return absl::InvalidArgumentError("min_probability: must lie between 0 and 1");
