@@ -19,6 +19,8 @@ constexpr uint32_t kMaxImageSide = 8192;
 constexpr size_t kCachedPlans = 8;
 // So that no stream can reach the end of 64 bits and begin again at 0.
 constexpr uint64_t kLastCursor = uint64_t{1} << 62;
+// Longer than a trainer should hold what it was given.
+constexpr double kMaxLeaseSeconds = 3600;
 // Once reading has waited for a disk, what comes next is read ahead for so long, and so far.
 constexpr absl::Duration kColdFor = absl::Seconds(2);
 constexpr uint64_t kReadAheadBatches = 4;
@@ -79,6 +81,12 @@ absl::Status BatchCore::Validate(const v1::StreamSpec& spec) const {
   if (!v1::WorkSharing::Mode_IsValid(sharing.mode())) {
     return Invalid("sharing.mode", absl::StrCat("is ", static_cast<int>(sharing.mode()),
                                                 ": ask for INDEPENDENT, STATIC or DYNAMIC"));
+  }
+  // Not a number is none of it either.
+  if (!(sharing.lease_seconds() >= 0 && sharing.lease_seconds() <= kMaxLeaseSeconds)) {
+    return Invalid("sharing.lease_seconds",
+                   absl::StrCat("is ", sharing.lease_seconds(), ": it must lie between 0 (",
+                                "the default, 60) and ", kMaxLeaseSeconds));
   }
   switch (spec.payload()) {
     case v1::PAYLOAD_KIND_REFERENCE:

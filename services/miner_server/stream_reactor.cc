@@ -14,13 +14,12 @@ namespace doppel {
 namespace {
 
 constexpr double kDefaultLeaseSeconds = 60;
-constexpr double kMaxLeaseSeconds = 3600;
 // What a trainer has to say again when it comes back, until its group is there.
 constexpr size_t kMaxEarlyAcknowledgements = 65536;
 
 absl::Duration LeaseOf(const v1::StreamSpec& spec) {
   const double asked = spec.sharing().lease_seconds();
-  return absl::Seconds(asked > 0 ? std::min(asked, kMaxLeaseSeconds) : kDefaultLeaseSeconds);
+  return absl::Seconds(asked == 0 ? kDefaultLeaseSeconds : asked);
 }
 
 }  // namespace

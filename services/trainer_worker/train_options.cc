@@ -56,7 +56,9 @@ absl::Status FillSharing(const TrainOptions& o, v1::StreamSpec* stream) {
     if (o.group.empty()) {
       return absl::InvalidArgumentError("--sharing dynamic needs --group: the name that the trainers share");
     }
-    if (!(o.lease_seconds > 0)) return absl::InvalidArgumentError("--lease-seconds must be above 0");
+    if (!(o.lease_seconds > 0 && o.lease_seconds <= 3600)) {
+      return absl::InvalidArgumentError("--lease-seconds must lie between 0 and 3 600");
+    }
     v1::WorkSharing& sharing = *stream->mutable_sharing();
     sharing.set_mode(v1::WorkSharing::MODE_DYNAMIC);
     sharing.set_group(o.group);

@@ -149,6 +149,7 @@ def main():
     parser.add_argument("--catalog", help="an imported catalog of WebDataset tar shards")
     parser.add_argument("--jpeg", action="store_true", help="draw 112x112 JPEGs instead")
     parser.add_argument("--folder", help="keep the images there; used as it is if it holds some")
+    parser.add_argument("--write-only", action="store_true", help="the images, and measure nothing (needs --folder)")
     parser.add_argument("--limit", type=int, default=40000, help="images at least, of the shards")
     parser.add_argument("-P", type=int, default=64)
     parser.add_argument("-K", type=int, default=4)
@@ -164,6 +165,8 @@ def main():
                 draw_jpegs(root, 2000, 6, 112)
             else:
                 extract(options.catalog, root, options.limit)
+        if options.write_only:
+            return
         dataset = ImageFolder(root, "RGB" if options.jpeg else "L")
         torch.set_num_threads(1)
         figures = {f"workers_{n}": measure(dataset, options.P, options.K, n, options.seconds) for n in (0, 2)}

@@ -16,7 +16,8 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   plan      µs per planned batch of every plan at 10⁵, 10⁶ and 10⁷ identities, and resident memory
   embed     representation pass against the net's bare forward rate       (--catalog DIR --model DIR)
   stream    ENCODED / REFERENCE / DECODED streams against a raw gRPC one  (--catalog DIR [--packed DIR]), and against PyTorch's
-            DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without)
+            DataLoader over the same images if Debian's python3-torch and python3-pil are there (--no-peer: without).
+            --jpeg (before --): over 12 000 drawn photographs of 112×112 instead, made and packed in DIR of --out
   flood     1 000 concurrent streams, 50 of them malicious: the rate that the others keep         (--catalog DIR)
   soak      a miner under clients that train, are killed and come back, while it is killed and clusters again: lost and duplicated
             batches, slope of its memory                                           (--minutes N --trainers N; makes its own data)
@@ -27,15 +28,24 @@ usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENC
   live      live against full representations over a training run, and the cost of reporting     (--catalog DIR --model DIR)
   efficacy  which plan makes the better model: trainings from the same weights (--catalog DIR --model DIR --work DIR; hours)
 
-Example: tests/bench/run.sh stream -- --catalog demo/catalog
+Examples: tests/bench/run.sh stream -- --catalog demo/catalog
+          tests/bench/run.sh stream --jpeg --out /tmp/stream
 EOF
 }
 case "${1:-}" in ""|-h|--help) usage; [ -n "${1:-}" ] && exit 0 || exit 2 ;; esac
 name=$1 out=. peer=1
 shift
-if [ "${1:-}" = --out ]; then out=$2; shift 2; fi
-if [ "${1:-}" = --no-peer ]; then peer=0; shift; fi
-[ "${1:-}" != -- ] || shift
+jpeg=0
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2; shift ;;
+    --no-peer) peer=0 ;;
+    --jpeg) jpeg=1 ;;
+    --) shift; break ;;
+    *) break ;;
+  esac
+  shift
+done
 [ -d "$here/$name" ] || { echo "tests/bench/run.sh: no benchmark '$name'" >&2; usage >&2; exit 2; }
 
 # Some hosts pin OpenBLAS to an older core, which halves sgemm: benchmarks let the programs choose (they correct OpenBLAS where it
@@ -70,6 +80,16 @@ if [ "$name" = cleaning ] && [ "${1:-}" = --demo ]; then
   set -- --embeddings "$out/cleaning-embeddings.npy" --labels "$out/cleaning-labels.npy" --catalog "$demo/catalog" \
     --known "$demo/glyphs/known_duplicates.csv" "$@"
 fi
+images=()
+if [ "$name" = stream ] && [ $jpeg = 1 ]; then
+  cmake --build build/release --target doppel >/dev/null
+  folder=$out/jpeg
+  images=(--jpeg --folder "$folder")
+  [ -d "$folder" ] || /usr/bin/python3 "$here/dataloader.py" "${images[@]}" --write-only
+  [ -d "$folder.catalog" ] || build/release/bin/doppel import imagefolder "$folder" --catalog "$folder.catalog"
+  [ -d "$folder.raw" ] || build/release/bin/doppel pack --catalog "$folder.catalog" --output "$folder.raw" --raw 112x112 --channels 3
+  set -- --catalog "$folder.catalog" --packed "$folder.raw" --shapes 64x4 "$@"
+fi
 "$(find build/release -name "bench_$name" -type f -perm -u+x | head -n 1)" --out "$out/$name.json" "$@"
 if [ -n "${keep:-}" ]; then
   /usr/bin/python3 "$here/cluster_sklearn.py" --keep "$keep" --against "$out/$name.json" || true
@@ -80,5 +100,5 @@ for ((i = 1; i < $#; ++i)); do
   if [ "${!i}" = --catalog ]; then j=$((i + 1)) catalog=${!j}; fi
 done
 if [ "$name" = stream ] && [ $peer = 1 ] && [ -n "$catalog" ] && /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null; then
-  /usr/bin/python3 "$here/dataloader.py" --catalog "$catalog" --against "$out/$name.json" || true
+  /usr/bin/python3 "$here/dataloader.py" --catalog "$catalog" "${images[@]}" --against "$out/$name.json" || true
 fi

@@ -77,6 +77,12 @@ class LiarsTest(DoppelTest):
             "calls its group by a path": (Code.INVALID_ARGUMENT, "group", [Request(open=dynamic(group="../../etc/passwd"))]),
             "calls its group by a novel": (Code.INVALID_ARGUMENT, "group", [Request(open=dynamic(group="x" * 5000))]),
             "begins at -1": (Code.INVALID_ARGUMENT, "cursor", [Request(open=spec(cursor=LAST)), Request(credits=1)]),
+            "holds what it gets for ever": (Code.INVALID_ARGUMENT, "lease_seconds", [
+                Request(open=dynamic(lease_seconds=float("inf")))]),
+            "holds it for a time that is none": (Code.INVALID_ARGUMENT, "lease_seconds", [
+                Request(open=dynamic(lease_seconds=float("nan")))]),
+            "gives it back before it gets it": (Code.INVALID_ARGUMENT, "lease_seconds", [
+                Request(open=dynamic(lease_seconds=-1.0))]),
             "ends at -1": (Code.INVALID_ARGUMENT, "end_cursor", [Request(open=dynamic(end_cursor=LAST))]),
             "asks for a plan that is none": (Code.INVALID_ARGUMENT, "plan", [Request(open=spec("no such plan"))]),
             "asks for a generation that is none": (Code.NOT_FOUND, "generation", [

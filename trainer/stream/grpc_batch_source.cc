@@ -28,6 +28,8 @@ constexpr absl::Duration kMinBackoff = absl::Milliseconds(50);
 constexpr absl::Duration kMaxBackoff = absl::Seconds(2);
 // For the last acknowledgements to arrive.
 constexpr absl::Duration kFarewell = absl::Seconds(2);
+// For a batch that is fetched again: a miner that restarts is back by then.
+constexpr absl::Duration kFetchPatience = absl::Seconds(60);
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
@@ -289,6 +291,9 @@ class GrpcBatchSource final : public BatchSource {
   absl::StatusOr<ReceivedBatch> Fetch(const v1::Batch& header, v1::PayloadKind payload) {
     grpc::ClientContext context;
     const Cancellable cancellable(this, &context);
+    // The miner may be on its way back; but a line that is dead must not stop the training for good.
+    context.set_wait_for_ready(true);
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kFetchPatience));
     v1::GetBatchRequest request;
     *request.mutable_spec() = options_.spec;
     request.mutable_spec()->clear_sharing();
