@@ -10,7 +10,7 @@ usage() {
 usage: tests/bench/run.sh NAME [--out DIR] [--no-peer] [-- ARGUMENTS OF THE BENCHMARK]
 
   cluster   k-means over 100 K × 128 and × 512 into 10, 100, 1000 against stock FAISS, and a moved model clustered again
-            (--million: also 1 M × 128; --quick; --before/--after FILE.npy: your own representations), and against scikit-learn
+            (--million: also 1 M × 128; --two-levels: 200 K × 128 into 20 000; --quick; --before/--after FILE.npy: your own representations), and against scikit-learn
             if Debian's python3-sklearn is there (--no-peer: without)
   neighbours  every identity's 64 nearest of 100 K × 128: time, memory, recall against brute force
   plan      µs per planned batch of every plan at 10⁵, 10⁶ and 10⁷ identities, and resident memory

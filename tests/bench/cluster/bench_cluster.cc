@@ -46,6 +46,7 @@ struct Arguments {
   std::vector<int> subspaces = {10, 100, 1000};
   int rounds = 2;
   bool million = false;
+  bool two_levels = false;
   std::string before, after, keep, out;
 };
 
@@ -202,12 +203,12 @@ class Bench {
     for (int dimension : arguments_.dimensions) {
       const Matrix rows = Synthetic(arguments_.identities, dimension);
       Keep(rows, dimension);
-      for (int subspaces : arguments_.subspaces) FromScratch(rows, subspaces);
+      for (int subspaces : arguments_.subspaces) {
+        FromScratch(rows, subspaces, subspaces <= 10 ? 20 : subspaces <= 100 ? 10 : 5);
+      }
     }
-    if (arguments_.million) {
-      const Matrix rows = Synthetic(1000000, 128);
-      FromScratch(rows, 1000);
-    }
+    if (arguments_.million) FromScratch(Synthetic(1000000, 128), 1000, 20);
+    if (arguments_.two_levels) TwoLevels(Synthetic(2 * arguments_.identities, 128), 20000);
     if (!Moving()) return 1;
     if (arguments_.out.empty()) return 0;
     if (std::ofstream(arguments_.out) << report_.dump(2) << "\n") return 0;
@@ -233,8 +234,7 @@ class Bench {
     if (!status.ok()) std::cerr << "bench_cluster: " << status << "\n";
   }
 
-  void FromScratch(const Matrix& rows, int subspaces) {
-    const int iterations = subspaces <= 10 ? 20 : subspaces <= 100 ? 10 : 5;
+  void FromScratch(const Matrix& rows, int subspaces, int iterations) {
     Outcome stock, ours, plus;
     ClusterOptions options = OptionsFor(subspaces, iterations);
     options.seeding = Seeding::kRandom;
@@ -263,6 +263,33 @@ class Bench {
     report_["ratios"]["cpu" + key] = stock.cpu_seconds / ours.cpu_seconds;
     report_["ratios"]["objective" + key] = ours.objective / stock.objective;
     report_["ratios"]["peak_over_rows" + key] = 1 + ours.megabytes / megabytes;
+  }
+
+  // As the miner does it above 10 000 subspaces, against all centroids for every row. Once: it is long.
+  void TwoLevels(const Matrix& rows, int subspaces) {
+    constexpr int kIterations = 5;
+    ClusterOptions options = OptionsFor(subspaces, kIterations);
+    Outcome stock, one, two;
+    Time(&stock, [&] { return Stock(rows, subspaces, kIterations); });
+    Time(&two, [&] { return Ours(rows, options); });
+    options.two_level_above = 0;
+    options.seeding = Seeding::kRandom;
+    Time(&one, [&] { return Ours(rows, options); });
+    const std::string name = Name(rows, subspaces, kIterations);
+    const double megabytes = Megabytes(rows);
+    Print("faiss", name, stock, stock, megabytes);
+    Print("doppel, one level", name, one, stock, megabytes);
+    Print("doppel, two levels", name, two, stock, megabytes);
+    report_["rows"].push_back({{"subspaces", subspaces},
+                               {"iterations", kIterations},
+                               {"identities", rows.rows},
+                               {"dimension", rows.dimension},
+                               {"faiss", ToJson(stock, megabytes)},
+                               {"doppel", ToJson(one, megabytes)},
+                               {"doppel_two_levels", ToJson(two, megabytes)}});
+    report_["ratios"]["speed_two_levels"] = stock.seconds / two.seconds;
+    report_["ratios"]["speed_one_level"] = stock.seconds / one.seconds;
+    report_["ratios"]["objective_two_levels"] = two.objective / stock.objective;
   }
 
   // A moved model: the library from scratch, ours from the clustering of the model before.
@@ -351,7 +378,8 @@ int main(int argc, char** argv) {
   app.add_option("--dimension", arguments.dimensions, "D")->capture_default_str();
   app.add_option("--subspaces", arguments.subspaces, "M")->capture_default_str();
   app.add_option("--rounds", arguments.rounds, "The best of so many")->capture_default_str();
-  app.add_flag("--million", arguments.million, "Also a million rows of 128 into 1000");
+  app.add_flag("--million", arguments.million, "Also a million rows of 128 into 1000, 20 iterations");
+  app.add_flag("--two-levels", arguments.two_levels, "Also 200 000 rows of 128 into 20 000");
   app.add_flag("--quick", quick, "20 000 rows of 128, one round");
   app.add_option("--before", arguments.before,
                  "Representations (.npy) to cluster first, instead of drawn ones");
