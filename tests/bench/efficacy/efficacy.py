@@ -136,7 +136,10 @@ class Experiment:
         if name not in mined:
             began = time.monotonic()
             # Queued: what an interrupted run left is finished first.
-            self.ctl("recluster", "--queue", "--model", model, "--subspaces", self.a.subspaces, "--timeout", "7200")
+            # As many neighbours as the row "graph" takes.
+            neighbours = max(64, self.a.identities * self.a.samples // 2 - 1)
+            self.ctl("recluster", "--queue", "--model", model, "--subspaces", self.a.subspaces, "--neighbours", neighbours,
+                     "--timeout", "7200")
             info = json.loads(self.ctl("generation", "0", "-o", "json"))
             mined[name] = {"generation": int(info["generation"]), "seconds": time.monotonic() - began,
                            "embed_seconds": info.get("embed_seconds"), "cluster_seconds": info.get("cluster_seconds")}
