@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
@@ -191,7 +193,8 @@ class TrainRun {
     return statistics;
   }
 
-  // The statistics of a step of several batches are known with the last one, and count for its subspace.
+  // The statistics of a step of several batches are known with the last one, and count for its subspace. A
+  // report waits for others with which it shares a pass over references.
   absl::Status Report(const TrainingBatch& batch, const StepPart& part, const StepStatistics& statistics,
                       bool last) {
     const absl::Time begun = clock_.Now();
@@ -206,10 +209,23 @@ class TrainRun {
     }
     report.dimension = session_->spec().dimension;
     report.identities = batch.identities;
-    ASSIGN_OR_RETURN(report.embeddings, session_->ReportedEmbeddings(batch));
-    reporter_->Offer(std::move(report));
+    ASSIGN_OR_RETURN(const bool due, session_->KeepForReport(batch));
+    reports_.push_back(std::move(report));
     report_seconds_ += absl::ToDoubleSeconds(clock_.Now() - begun);
-    ++offered_;
+    return due ? OfferReports() : absl::OkStatus();
+  }
+
+  absl::Status OfferReports() {
+    if (reports_.empty()) return absl::OkStatus();
+    const absl::Time begun = clock_.Now();
+    ASSIGN_OR_RETURN(std::vector<std::vector<float>> embeddings, session_->ReportedEmbeddings());
+    for (size_t i = 0; i < reports_.size(); ++i) {
+      reports_[i].embeddings = std::move(embeddings[i]);
+      reporter_->Offer(std::move(reports_[i]));
+    }
+    offered_ += reports_.size();
+    reports_.clear();
+    report_seconds_ += absl::ToDoubleSeconds(clock_.Now() - begun);
     return absl::OkStatus();
   }
 
@@ -259,8 +275,10 @@ class TrainRun {
   }
 
   // The lines of a step must be as durable as the checkpoint behind them, or a resumed run could not complete
-  // the file.
+  // the file. Reports that still wait go out first: what comes after a checkpoint is then reported alike,
+  // whether the run was interrupted or not.
   absl::Status Checkpoint(uint64_t step, uint64_t next_cursor) {
+    RETURN_IF_ERROR(OfferReports());
     RETURN_IF_ERROR(steps_log_->Sync());
     if (eval_log_ != nullptr) RETURN_IF_ERROR(eval_log_->Sync());
     if (board_ != nullptr) RETURN_IF_ERROR(board_->Sync());
@@ -345,6 +363,7 @@ class TrainRun {
   // While the source is open.
   EmbeddingReporter* reporter_ = nullptr;
   ModelPublisher* publisher_ = nullptr;
+  std::vector<BatchReport> reports_;  // that wait for their embeddings
   uint64_t published_ = 0;
   uint64_t offered_ = 0;
   double report_seconds_ = 0;

@@ -3,6 +3,8 @@
 #include <torch/version.h>
 
 #include <exception>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -18,7 +20,7 @@ namespace {
 class TorchTrainSession : public TrainSession {
  public:
   TorchTrainSession(FileSystem& fs, const TrainOptions& options, torch::Device device)
-      : fs_(fs), options_(options), device_(device) {}
+      : fs_(fs), options_(options), device_(device), reference_pass_(options.report_every) {}
 
   absl::Status Init(const std::string& checkpoint) {
     RestoreThreads();
@@ -84,12 +86,23 @@ class TorchTrainSession : public TrainSession {
     const AveragedWeights averaged(average_.get());
     return SerializeNetwork(*network_, step);
   }
-  absl::StatusOr<std::vector<float>> ReportedEmbeddings(const TrainingBatch& batch) override {
-    ASSIGN_OR_RETURN(const torch::Tensor served, step_->ServedEmbeddings(batch, options_.report_references));
+  absl::StatusOr<bool> KeepForReport(const TrainingBatch& batch) override {
+    ASSIGN_OR_RETURN(EmbeddedBatch embedded, step_->KeepLast(batch, options_.report_references));
+    kept_.push_back(std::move(embedded));
+    return reference_pass_.Add(batch.pixels.size(), kept_.back().rows.defined());
+  }
+  absl::StatusOr<std::vector<std::vector<float>>> ReportedEmbeddings() override {
+    const std::vector<EmbeddedBatch> batches = std::exchange(kept_, {});
+    reference_pass_.Reset();
+    ASSIGN_OR_RETURN(const std::vector<torch::Tensor> served, step_->ServedEmbeddings(batches));
     try {
-      const torch::Tensor embeddings = served.to(torch::kCPU, torch::kFloat32).contiguous();
-      const float* data = embeddings.data_ptr<float>();
-      return std::vector<float>(data, data + embeddings.numel());
+      std::vector<std::vector<float>> reported;
+      for (const torch::Tensor& tensor : served) {
+        const torch::Tensor embeddings = tensor.to(torch::kCPU, torch::kFloat32).contiguous();
+        const float* data = embeddings.data_ptr<float>();
+        reported.emplace_back(data, data + embeddings.numel());
+      }
+      return reported;
     } catch (const std::exception& e) {
       return absl::InternalError(absl::StrCat("LibTorch failed copying embeddings: ", e.what()));
     }
@@ -142,6 +155,8 @@ class TorchTrainSession : public TrainSession {
   std::unique_ptr<WeightAverage> average_;
   std::unique_ptr<FreezeStage> freeze_;
   std::unique_ptr<TrainStep> step_;
+  std::vector<EmbeddedBatch> kept_;
+  ReferencePass reference_pass_;
 };
 
 }  // namespace

@@ -37,8 +37,12 @@ class TrainSession {
   virtual absl::StatusOr<ModelSpec> SaveModel(const std::string& directory, uint64_t step) = 0;
   // The same, as the files of a model directory.
   virtual absl::StatusOr<ModelFiles> SerializeModel(uint64_t step) = 0;
-  // Of the batch that was stepped on last, as they are reported: [B, D] (see TrainStep::ServedEmbeddings).
-  virtual absl::StatusOr<std::vector<float>> ReportedEmbeddings(const TrainingBatch& batch) = 0;
+  // Keeps of the batch that was stepped on last what its report needs. True: it is time for
+  // ReportedEmbeddings.
+  virtual absl::StatusOr<bool> KeepForReport(const TrainingBatch& batch) = 0;
+  // Of all batches that were kept since the last call, in that order, as they are reported: [B, D] each (see
+  // TrainStep::ServedEmbeddings).
+  virtual absl::StatusOr<std::vector<std::vector<float>>> ReportedEmbeddings() = 0;
   // Sets the threads again: evaluation changes them, and the results' last bits depend on them.
   virtual void RestoreThreads() = 0;
   virtual const ModelSpec& spec() const = 0;

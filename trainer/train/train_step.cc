@@ -12,7 +12,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
-#include "trainer/train/served_embeddings.h"
 
 namespace doppel {
 
@@ -40,6 +39,22 @@ bool HasBatchNorms(Network& network) {
   const auto buffers = network.NamedBuffers();
   return std::any_of(buffers.begin(), buffers.end(),
                      [](const auto& buffer) { return absl::EndsWith(buffer.first, "running_mean"); });
+}
+
+// The batch's own bytes: not to be kept longer than it.
+torch::Tensor Pixels(const TrainingBatch& batch) {
+  const auto n = static_cast<int64_t>(batch.identities.size());
+  // from_blob wants a mutable pointer; nothing writes through it.
+  return at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
+                       {n, batch.height, batch.width, batch.channels}, torch::kUInt8);
+}
+
+// Spread over n rows, whose parts may be of different kinds.
+torch::Tensor SpreadRows(int64_t count, int64_t n) {
+  torch::Tensor rows = at::empty({count}, torch::kInt64);
+  auto* out = rows.data_ptr<int64_t>();
+  for (int64_t i = 0; i < count; ++i) out[i] = i * n / count;
+  return rows;
 }
 
 }  // namespace
@@ -100,12 +115,7 @@ void TrainStep::Begin(const StepPart& part) {
   for (const auto& [name, buffer] : network_.NamedBuffers()) buffers_.push_back(buffer.clone());
 }
 
-torch::Tensor TrainStep::Input(const TrainingBatch& batch, const torch::Tensor& rows) const {
-  const int64_t n = static_cast<int64_t>(batch.identities.size());
-  // from_blob wants a mutable pointer; nothing writes through it.
-  torch::Tensor pixels = at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
-                                       {n, batch.height, batch.width, batch.channels}, torch::kUInt8);
-  if (rows.defined()) pixels = pixels.index_select(0, rows);
+torch::Tensor TrainStep::Input(const torch::Tensor& pixels) const {
   return ToInput(network_.spec(), pixels.to(options_.device));
 }
 
@@ -125,7 +135,7 @@ torch::Tensor TrainStep::Embed(const torch::Tensor& input) {
 }
 
 absl::Status TrainStep::Accumulate(const TrainingBatch& batch, const StepPart& part) {
-  const torch::Tensor embeddings = Embed(Input(batch));
+  const torch::Tensor embeddings = Embed(Input(Pixels(batch)));
   last_embeddings_ = embeddings.detach();
   if (MaySkip() && !last_embeddings_.isfinite().all().item<bool>()) {
     finite_ = false;
@@ -164,22 +174,51 @@ absl::StatusOr<StepStatistics> TrainStep::Update(const StepPart& part) {
   return statistics;
 }
 
-absl::StatusOr<torch::Tensor> TrainStep::ServedEmbeddings(const TrainingBatch& batch, int references) {
+absl::StatusOr<EmbeddedBatch> TrainStep::KeepLast(const TrainingBatch& batch, int references) const {
   RETURN_IF_ERROR(Check(batch));
   const auto n = static_cast<int64_t>(batch.identities.size());
   if (!last_embeddings_.defined() || last_embeddings_.size(0) != n) {
     return absl::FailedPreconditionError("the batch is not the one that was stepped on last");
   }
-  if (references <= 0 || !batch_norms_) return last_embeddings_;
+  EmbeddedBatch kept;
+  kept.embeddings = last_embeddings_;
+  if (references <= 0 || !batch_norms_) return kept;
+  try {
+    kept.rows = SpreadRows(std::min<int64_t>(references, n), n);
+    kept.images = Pixels(batch).index_select(0, kept.rows);
+    return kept;
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("LibTorch failed keeping a batch for a report: ", e.what()));
+  }
+}
+
+absl::StatusOr<std::vector<torch::Tensor>> TrainStep::ServedEmbeddings(
+    const std::vector<EmbeddedBatch>& batches) {
+  std::vector<torch::Tensor> images;
+  for (const EmbeddedBatch& batch : batches) {
+    if (batch.rows.defined()) images.push_back(batch.images);
+  }
   const c10::AutoGradMode no_grad(false);
   try {
-    const int64_t count = std::min<int64_t>(references, n);
-    // Spread over the batch: its parts may be of different kinds.
-    const torch::Tensor rows = (at::arange(count, torch::kInt64) * n / count).to(torch::kInt64);
-    network_.Train(false);
-    const torch::Tensor served = Embed(Input(batch, rows));
-    network_.Train(true);
-    return FitToServed(last_embeddings_, rows.to(options_.device), served, network_.spec().normalize);
+    torch::Tensor served;
+    if (!images.empty()) {
+      network_.Train(false);
+      served = Embed(Input(at::cat(images)));
+      network_.Train(true);
+    }
+    std::vector<torch::Tensor> result;
+    int64_t first = 0;
+    for (const EmbeddedBatch& batch : batches) {
+      if (!batch.rows.defined()) {
+        result.push_back(batch.embeddings);
+        continue;
+      }
+      const int64_t count = batch.rows.size(0);
+      result.push_back(FitToServed(batch.embeddings, batch.rows.to(options_.device),
+                                   served.narrow(0, first, count), network_.spec().normalize));
+      first += count;
+    }
+    return result;
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("LibTorch failed embedding for a report: ", e.what()));
   }

@@ -12,6 +12,7 @@
 #include "trainer/train/loss_scaler.h"
 #include "trainer/train/optimizer.h"
 #include "trainer/train/precision.h"
+#include "trainer/train/served_embeddings.h"
 #include "trainer/train/step_record.h"
 #include "trainer/train/weight_average.h"
 
@@ -57,10 +58,13 @@ class TrainStep {
 
   // Of the batch that was run last: [B, D] float32, without gradient. Undefined before the first one.
   const torch::Tensor& last_embeddings() const { return last_embeddings_; }
-  // The same batch's embeddings as the network would give them when it is served, from `references` of its
-  // images that are embedded in evaluation mode (see served_embeddings.h); 0, or a network without batch
-  // norms: last_embeddings(). Changes nothing that training depends on.
-  absl::StatusOr<torch::Tensor> ServedEmbeddings(const TrainingBatch& batch, int references);
+  // The same, with `references` of the batch's images, for ServedEmbeddings; 0, or a network without batch
+  // norms: without images. `batch` must be the one that was run last.
+  absl::StatusOr<EmbeddedBatch> KeepLast(const TrainingBatch& batch, int references) const;
+  // Each batch's embeddings [B, D] as the network would give them when it is served: all their references are
+  // embedded in one pass in evaluation mode, with the weights as they are now (see served_embeddings.h).
+  // Without references: as trained. Changes nothing that training depends on.
+  absl::StatusOr<std::vector<torch::Tensor>> ServedEmbeddings(const std::vector<EmbeddedBatch>& batches);
   LossScaler& scaler() { return scaler_; }
 
  private:
@@ -68,8 +72,8 @@ class TrainStep {
   absl::StatusOr<StepStatistics> RunUnguarded(const TrainingBatch& batch, const StepPart& part);
   bool MaySkip() const { return options_.max_skipped > 0 || scaler_.enabled(); }
   void Begin(const StepPart& part);
-  // Of all rows, or of these ([R] int64).
-  torch::Tensor Input(const TrainingBatch& batch, const torch::Tensor& rows = {}) const;
+  // pixels: [n, height, width, channels] uint8.
+  torch::Tensor Input(const torch::Tensor& pixels) const;
   torch::Tensor Embed(const torch::Tensor& input);
   // Forward, loss, backward; sets finite_ to false instead of an error if numbers have run off.
   absl::Status Accumulate(const TrainingBatch& batch, const StepPart& part);

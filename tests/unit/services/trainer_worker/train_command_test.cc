@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -27,6 +29,7 @@ class FakeSource : public TrainingBatchSource {
   absl::StatusOr<TrainingBatch> Next() override {
     if (cursor_ == fail_at) return absl::UnavailableError("the server is gone");
     if (cursor_ == stop_at) stop->Request();
+    if (on_next) on_next(cursor_);
     TrainingBatch batch;
     batch.cursor = cursor_++;
     batch.height = batch.width = 48;
@@ -46,9 +49,21 @@ class FakeSource : public TrainingBatchSource {
   uint64_t fail_at = ~uint64_t{0};
   uint64_t stop_at = ~uint64_t{0};
   StopFlag* stop = nullptr;
+  std::function<void(uint64_t cursor)> on_next;
 
  private:
   uint64_t cursor_;
+};
+
+// Keeps what it is told, if asked to.
+class FakeReporter : public EmbeddingReporter {
+ public:
+  explicit FakeReporter(std::vector<BatchReport>* reports) : reports_(reports) {}
+  void Offer(BatchReport batch) override { reports_->push_back(std::move(batch)); }
+  Counters counters() const override { return {}; }
+
+ private:
+  std::vector<BatchReport>* reports_;
 };
 
 class TrainCommandTest : public ::testing::Test {
@@ -79,7 +94,9 @@ class TrainCommandTest : public ::testing::Test {
           source->fail_at = fail_at;
           source->stop_at = stop_at;
           source->stop = &stop;
-          return TrainingSource{std::move(source), [] {}, nullptr, nullptr};
+          source->on_next = on_next_;
+          return TrainingSource{std::move(source), [] {},
+                                report_ ? std::make_unique<FakeReporter>(&reports_) : nullptr, nullptr};
         },
         stop, fs_, /*quiet=*/true);
   }
@@ -117,7 +134,16 @@ class TrainCommandTest : public ::testing::Test {
   FileSystem& fs_ = PosixFileSystem();
   const std::string root_;
   std::optional<uint64_t> opened_at_;
+  bool report_ = false;
+  std::function<void(uint64_t cursor)> on_next_;
+  std::vector<BatchReport> reports_;
 };
+
+bool SameReport(const BatchReport& a, const BatchReport& b) {
+  return a.model_step == b.model_step && a.cursor == b.cursor && a.loss == b.loss &&
+         a.active_share == b.active_share && a.dimension == b.dimension && a.identities == b.identities &&
+         a.embeddings == b.embeddings;
+}
 
 TEST_F(TrainCommandTest, TrainsFromScratchToAModel) {
   const TrainOptions options = Options("a");
@@ -152,6 +178,47 @@ TEST_F(TrainCommandTest, AnInterruptedRunEndsLikeAnUninterruptedOne) {
   EXPECT_EQ(Steps(broken), Steps(straight));
   EXPECT_EQ(ReadModelSpec(broken.output + "/model")->fingerprint,
             ReadModelSpec(straight.output + "/model")->fingerprint);
+}
+
+TEST_F(TrainCommandTest, ReportsEachBatchAndAfterAResumeTheSameAgain) {
+  report_ = true;
+  TrainOptions straight = Options("straight");
+  straight.schedule.steps = 11;
+  straight.checkpoint_every = 5;
+  straight.report_every = 4;  // so the checkpoints come while reports wait for one another
+  ASSERT_TRUE(Run(straight).ok());
+  const std::vector<BatchReport> expected = std::exchange(reports_, {});
+  ASSERT_EQ(expected.size(), 11U);
+  for (uint64_t i = 0; i < 11; ++i) {
+    EXPECT_EQ(expected[i].cursor, i);
+    EXPECT_EQ(expected[i].model_step, i);
+    EXPECT_EQ(expected[i].embeddings.size(), 8U * expected[i].dimension);
+  }
+
+  TrainOptions broken = straight;
+  broken.output = root_ + "/broken";
+  EXPECT_FALSE(Run(broken, /*fail_at=*/8).ok());
+  EXPECT_EQ(reports_.size(), 8U);
+  ASSERT_TRUE(fs_.RemoveRecursively(broken.output + "/checkpoints/step-000000000008").ok());
+  reports_.clear();
+  ASSERT_TRUE(Run(broken).ok());
+  ASSERT_EQ(reports_.size(), 6U);
+  for (size_t i = 0; i < 6; ++i) EXPECT_TRUE(SameReport(reports_[i], expected[i + 5])) << i;
+}
+
+TEST_F(TrainCommandTest, WithoutReferencesNothingWaits) {
+  report_ = true;
+  TrainOptions options = Options("a");
+  options.report_references = 0;
+  options.schedule.steps = 3;
+  options.checkpoint_every = 0;
+  size_t before_the_end = 0;
+  on_next_ = [&](uint64_t cursor) {
+    if (cursor == 2) before_the_end = reports_.size();
+  };
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_EQ(before_the_end, 2U);
+  EXPECT_EQ(reports_.size(), 3U);
 }
 
 TEST_F(TrainCommandTest, AStopSavesAndTheNextStartGoesOn) {

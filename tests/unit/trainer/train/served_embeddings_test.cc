@@ -37,6 +37,31 @@ TEST(FitToServedTest, KeepsUnitLength) {
   EXPECT_LT((fitted.norm(2, {1}) - 1).abs().max().item<double>(), 1e-5);
 }
 
+TEST(ReferencePassTest, IsDueWithTheLastOfItsBatches) {
+  ReferencePass pass(3);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_FALSE(pass.Add(1000, true));
+    EXPECT_FALSE(pass.Add(1000, true));
+    EXPECT_TRUE(pass.Add(1000, true));
+    pass.Reset();
+  }
+  ReferencePass endless(4096);
+  int batches = 1;
+  while (!endless.Add(1, true)) ASSERT_LE(++batches, 64);
+  EXPECT_EQ(batches, 8);
+}
+
+TEST(ReferencePassTest, LargeBatchesDoNotWait) {
+  ReferencePass pass(8);
+  EXPECT_FALSE(pass.Add(192 * 48 * 48, true));
+  EXPECT_TRUE(pass.Add(192 * 112 * 112 * 3, true));
+}
+
+TEST(ReferencePassTest, NothingWaitsForAPassThatIsNotNeeded) {
+  ReferencePass pass(8);
+  EXPECT_TRUE(pass.Add(1, false));
+}
+
 // A real net with batch norms on images that have much in common.
 class ServedEmbeddingsTest : public ::testing::Test {
  protected:
@@ -76,6 +101,10 @@ class ServedEmbeddingsTest : public ::testing::Test {
     }
     return batch;
   }
+  // Of the batch that was stepped on last.
+  torch::Tensor Reported(const TrainingBatch& batch, int references) {
+    return step_->ServedEmbeddings({step_->KeepLast(batch, references).value()}).value().at(0);
+  }
   torch::Tensor Served(const TrainingBatch& batch) {
     network_->Train(false);
     const torch::Tensor pixels =
@@ -93,12 +122,46 @@ TEST_F(ServedEmbeddingsTest, AFewImagesBringABatchOfLookAlikesNear) {
   const TrainingBatch batch = Images(3, true);
   ASSERT_TRUE(step_->Run(batch, At(0)).ok());
   const torch::Tensor trained = step_->last_embeddings();
-  const torch::Tensor reported = step_->ServedEmbeddings(batch, 6).value();
+  const torch::Tensor reported = Reported(batch, 6);
   const torch::Tensor served = Served(batch);
   const double as_trained = (trained * served).sum(1).mean().item<double>();
   const double as_reported = (reported * served).sum(1).mean().item<double>();
   EXPECT_LT(as_trained, 0.9);
   EXPECT_GT(1 - as_trained, 2 * (1 - as_reported)) << as_trained << " " << as_reported;
+}
+
+// What a batch is reported as when it waited for others: near to what the network of then serves.
+TEST_F(ServedEmbeddingsTest, ABatchMayWaitForSevenMoreSteps) {
+  for (uint64_t i = 0; i < 40; ++i) ASSERT_TRUE(step_->Run(Images(i, false), At(1e-4)).ok());
+  std::vector<EmbeddedBatch> kept;
+  for (uint64_t i = 0; i < 8; ++i) {
+    ASSERT_TRUE(step_->Run(Images(i, true), At(1e-4)).ok());
+    kept.push_back(step_->KeepLast(Images(i, true), 6).value());
+  }
+  const std::vector<torch::Tensor> reported = step_->ServedEmbeddings(kept).value();
+  ASSERT_EQ(reported.size(), 8);
+  for (uint64_t i = 0; i < 8; ++i) {
+    const torch::Tensor served = Served(Images(i, true));
+    const double as_trained = (kept[i].embeddings * served).sum(1).mean().item<double>();
+    const double as_reported = (reported[i] * served).sum(1).mean().item<double>();
+    EXPECT_GT(1 - as_trained, 2 * (1 - as_reported)) << i << ": " << as_trained << " " << as_reported;
+  }
+}
+
+TEST_F(ServedEmbeddingsTest, AnotherBatchInThePassChangesNothing) {
+  std::vector<EmbeddedBatch> kept;
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(step_->Run(Images(i, true), At(1e-3)).ok());
+    kept.push_back(step_->KeepLast(Images(i, true), i == 1 ? 0 : 4 + static_cast<int>(i)).value());
+  }
+  const std::vector<torch::Tensor> together = step_->ServedEmbeddings(kept).value();
+  ASSERT_EQ(together.size(), 3);
+  EXPECT_TRUE(together[1].equal(kept[1].embeddings));
+  for (const size_t i : {0, 2}) {
+    const torch::Tensor alone = step_->ServedEmbeddings({kept[i]}).value().at(0);
+    EXPECT_LT((together[i] - alone).abs().max().item<double>(), 1e-5) << i;
+    EXPECT_GT((together[i] - kept[i].embeddings).abs().max().item<double>(), 1e-3) << i;
+  }
 }
 
 TEST_F(ServedEmbeddingsTest, TrainingDoesNotNotice) {
@@ -107,15 +170,14 @@ TEST_F(ServedEmbeddingsTest, TrainingDoesNotNotice) {
     SetUp();
     for (uint64_t i = 0; i < 5; ++i) {
       losses.push_back(step_->Run(Images(i, true), At(1e-3))->loss.loss);
-      ASSERT_TRUE(step_->ServedEmbeddings(Images(i, true), references).ok());
+      Reported(Images(i, true), references);
     }
   }
   for (size_t i = 0; i < 5; ++i) EXPECT_EQ(losses[i], losses[i + 5]) << i;
 }
 
 TEST_F(ServedEmbeddingsTest, AnotherBatchIsAnError) {
-  EXPECT_EQ(step_->ServedEmbeddings(Images(0, true), 4).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(step_->KeepLast(Images(0, true), 4).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(ServedEmbeddingsOfOtherNetworksTest, WithoutBatchNormsThereIsNothingToMakeUpFor) {
@@ -127,7 +189,9 @@ TEST(ServedEmbeddingsOfOtherNetworksTest, WithoutBatchNormsThereIsNothingToMakeU
   auto optimizer = Optimizer::Create(TrainableParameters(network, *loss), {}).value();
   TrainStep step(network, *loss, *optimizer, {});
   ASSERT_TRUE(step.Run(Batch(0), At(0.01)).ok());
-  EXPECT_TRUE(step.ServedEmbeddings(Batch(0), 4)->equal(step.last_embeddings()));
+  const EmbeddedBatch kept = step.KeepLast(Batch(0), 4).value();
+  EXPECT_FALSE(kept.rows.defined());
+  EXPECT_TRUE(step.ServedEmbeddings({kept})->at(0).equal(step.last_embeddings()));
   EXPECT_TRUE(network.training);
 }
 
