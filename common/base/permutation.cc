@@ -3,60 +3,89 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <type_traits>
 
 #include "common/base/philox.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace doppel {
 namespace {
 
-// Chains of dependent multiplications: so many are walked side by side.
+// Chains of dependent multiplications, so many are walked side by side: in a vector, and in vectors at most.
 constexpr uint64_t kLanes = 8;
+constexpr uint64_t kVectors = 4;
+// So few are walked faster without vectors, whose multiplications take three times as long.
+constexpr uint64_t kFew = 4;
 constexpr uint64_t kBlock = 256;
+
+// Those of MixKeySuffix.
+constexpr uint64_t kSuffixStep = 0xD1B54A32D192ED03ULL;
+constexpr uint64_t kSuffixFirst = 0xBF58476D1CE4E5B9ULL;
+constexpr uint64_t kSuffixSecond = 0x94D049BB133111EBULL;
 
 #if defined(__x86_64__)
 
 using Lanes = uint64_t __attribute__((vector_size(kLanes * sizeof(uint64_t))));
 
-// KeyedPermutation::Encrypt of `count` values, a multiple of kLanes, in their place. The round is
-// MixKeySuffix of every lane.
-__attribute__((target("avx512f,avx512dq"))) void EncryptWide(const uint64_t* round_keys, int rounds,
-                                                             uint32_t half_bits, uint64_t half_mask,
-                                                             uint64_t count, uint64_t* values) {
-  // Two side by side: a multiplication takes fifteen cycles.
-  for (uint64_t first = 0; first < count; first += 2 * kLanes) {
-    uint64_t* const place_a = values + first;
-    uint64_t* const place_b = first + kLanes < count ? place_a + kLanes : place_a;
-    Lanes a, b;
-    std::memcpy(&a, place_a, sizeof(a));
-    std::memcpy(&b, place_b, sizeof(b));
-    Lanes left_a = a >> half_bits, right_a = a & half_mask;
-    Lanes left_b = b >> half_bits, right_b = b & half_mask;
-    for (int round = 0; round < rounds; ++round) {
-      a = round_keys[round] + 0xD1B54A32D192ED03ULL * (right_a + 1);
-      b = round_keys[round] + 0xD1B54A32D192ED03ULL * (right_b + 1);
-      a = (a ^ (a >> 30)) * 0xBF58476D1CE4E5B9ULL;
-      b = (b ^ (b >> 30)) * 0xBF58476D1CE4E5B9ULL;
-      a = (a ^ (a >> 27)) * 0x94D049BB133111EBULL;
-      b = (b ^ (b >> 27)) * 0x94D049BB133111EBULL;
-      a = left_a ^ ((a ^ (a >> 31)) & half_mask);
-      b = left_b ^ ((b ^ (b >> 31)) & half_mask);
-      left_a = right_a;
-      left_b = right_b;
-      right_a = a;
-      right_b = b;
+// The low halves of x times `half` < 2^32.
+__attribute__((target("avx512f"), always_inline)) inline Lanes LowTimes(Lanes x, uint64_t half) {
+  const Lanes all = Lanes{} + half;
+  // All lanes; gcc 12 warns about the header's version without a mask.
+  return reinterpret_cast<Lanes>(
+      _mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(all)));
+}
+
+// x * factor. From products of halves: the processor's own multiplication of 64 bits takes fifteen cycles,
+// these five each and next to one another.
+__attribute__((target("avx512f"), always_inline)) inline Lanes Product(Lanes x, uint64_t factor) {
+  const uint64_t low = factor & 0xffffffff, high = factor >> 32;
+  return LowTimes(x, low) + ((LowTimes(x, high) + LowTimes(x >> 32, low)) << 32);
+}
+
+// The same if x < 2^32.
+__attribute__((target("avx512f"), always_inline)) inline Lanes ProductOfHalf(Lanes x, uint64_t factor) {
+  return LowTimes(x, factor & 0xffffffff) + (LowTimes(x, factor >> 32) << 32);
+}
+
+// KeyedPermutation::Encrypt of kVectorsOf * kLanes values, in their place. The round is MixKeySuffix of every
+// lane.
+template <size_t kVectorsOf>
+__attribute__((target("avx512f"))) void EncryptWide(const uint64_t* round_keys, int rounds,
+                                                    uint32_t half_bits, uint64_t half_mask,
+                                                    uint64_t* values) {
+  std::array<Lanes, kVectorsOf> left, right;
+  for (size_t v = 0; v < kVectorsOf; ++v) {
+    Lanes value;
+    std::memcpy(&value, values + v * kLanes, sizeof(value));
+    left[v] = value >> half_bits;
+    right[v] = value & half_mask;
+  }
+  for (int round = 0; round < rounds; ++round) {
+    const uint64_t key = round_keys[round] + kSuffixStep;  // step * (half + 1) = step * half + step
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kVectorsOf; ++v) {
+      Lanes x = key + ProductOfHalf(right[v], kSuffixStep);
+      x = Product(x ^ (x >> 30), kSuffixFirst);
+      x = Product(x ^ (x >> 27), kSuffixSecond);
+      x = left[v] ^ ((x ^ (x >> 31)) & half_mask);
+      left[v] = right[v];
+      right[v] = x;
     }
-    a = left_a << half_bits | right_a;
-    b = left_b << half_bits | right_b;
-    std::memcpy(place_b, &b, sizeof(b));
-    std::memcpy(place_a, &a, sizeof(a));
+  }
+  for (size_t v = 0; v < kVectorsOf; ++v) {
+    const Lanes value = left[v] << half_bits | right[v];
+    std::memcpy(values + v * kLanes, &value, sizeof(value));
   }
 }
 
 #endif
 
-bool HasWideMultiplication() {
+bool HasWideVectors() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512dq") != 0;
+  return __builtin_cpu_supports("avx512f") != 0;
 #else
   return false;
 #endif
@@ -114,43 +143,63 @@ void KeyedPermutation::Range(uint64_t begin, uint64_t count, uint64_t* out) cons
   Gather(out, count, out);
 }
 
+// Four that do not wait for one another.
+inline void KeyedPermutation::EncryptFew(uint64_t* values) const {
+  std::array<uint64_t, kFew> left, right;
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kFew; ++i) {
+    left[i] = values[i] >> half_bits_;
+    right[i] = values[i] & half_mask_;
+  }
+  for (int round = 0; round < kFeistelRounds; ++round) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kFew; ++i) {
+      const uint64_t next = left[i] ^ Round(round, right[i]);
+      left[i] = right[i];
+      right[i] = next;
+    }
+  }
+#pragma GCC unroll 4
+  for (size_t i = 0; i < kFew; ++i) values[i] = left[i] << half_bits_ | right[i];
+}
+
+// Encrypts `count` values or a few more, up to the next multiple of kVectors * kLanes.
+void KeyedPermutation::EncryptAtLeast(uint64_t count, [[maybe_unused]] bool wide, uint64_t* values) const {
+  uint64_t done = 0;
+#if defined(__x86_64__)
+  while (wide && count > done + kFew) {
+    const auto encrypt = [&](auto vectors) {
+      EncryptWide<decltype(vectors)::value>(round_keys_.data(), kFeistelRounds, half_bits_, half_mask_,
+                                            values + done);
+      done += decltype(vectors)::value * kLanes;
+    };
+    if (count - done > 2 * kLanes) {
+      encrypt(std::integral_constant<size_t, kVectors>());
+    } else if (count - done > kLanes) {
+      encrypt(std::integral_constant<size_t, 2>());
+    } else {
+      encrypt(std::integral_constant<size_t, 1>());
+    }
+  }
+#endif
+  for (; done < count; done += kFew) EncryptFew(values + done);
+}
+
 void KeyedPermutation::Gather(const uint64_t* in, uint64_t count, uint64_t* out) const {
   for (; count > kBlock; count -= kBlock, in += kBlock, out += kBlock) Gather(in, kBlock, out);
-  // Those that are still on their walk: place in `out`, and value.
+  // Those that are still on their walk: place in `out`, and value. Behind them anything may be encrypted,
+  // too.
   std::array<uint32_t, kBlock> places;
-  std::array<uint64_t, kBlock + kLanes> values;
+  std::array<uint64_t, kBlock + kVectors * kLanes> values;
   for (uint64_t j = 0; j < count; ++j) {
     assert(in[j] < n_);
     places[j] = static_cast<uint32_t>(j);
     values[j] = in[j];
   }
-  [[maybe_unused]] const bool wide = HasWideMultiplication();
+  for (uint64_t j = count; j % (kVectors * kLanes) != 0; ++j) values[j] = 0;
+  const bool wide = HasWideVectors();
   for (uint64_t walking = count; walking > 0;) {
-    for (uint64_t j = walking; j % kLanes != 0; ++j) values[j] = 0;
-    uint64_t first = 0;
-#if defined(__x86_64__)
-    if (wide) {
-      first = (walking + kLanes - 1) / kLanes * kLanes;
-      EncryptWide(round_keys_.data(), kFeistelRounds, half_bits_, half_mask_, first, values.data());
-    }
-#endif
-    for (; first < walking; first += kLanes) {
-      std::array<uint64_t, kLanes> left, right;
-      for (uint64_t lane = 0; lane < kLanes; ++lane) {
-        left[lane] = values[first + lane] >> half_bits_;
-        right[lane] = values[first + lane] & half_mask_;
-      }
-      for (int round = 0; round < kFeistelRounds; ++round) {
-        for (uint64_t lane = 0; lane < kLanes; ++lane) {
-          const uint64_t next = left[lane] ^ Round(round, right[lane]);
-          left[lane] = right[lane];
-          right[lane] = next;
-        }
-      }
-      for (uint64_t lane = 0; lane < kLanes; ++lane) {
-        values[first + lane] = left[lane] << half_bits_ | right[lane];
-      }
-    }
+    EncryptAtLeast(walking, wide, values.data());
     // Without a branch: every second one guesses wrong. What has arrived is overwritten by the next.
     uint64_t left_over = 0;
     for (uint64_t j = 0; j < walking; ++j) {

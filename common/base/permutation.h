@@ -29,6 +29,8 @@ class KeyedPermutation {
   uint64_t Round(int round, uint64_t half) const;
   uint64_t Encrypt(uint64_t value) const;
   uint64_t Decrypt(uint64_t value) const;
+  void EncryptFew(uint64_t* values) const;
+  void EncryptAtLeast(uint64_t count, bool wide, uint64_t* values) const;
 
   uint64_t n_;
   std::array<uint64_t, kFeistelRounds> round_keys_;

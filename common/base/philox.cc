@@ -39,21 +39,21 @@ __attribute__((target("avx2"))) inline void MultiplyWide(__m256i x, __m256i y, _
   *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 }
 
-// The blocks of the counters [first, first + 8), as Philox::Block computes them: out[8][4].
-__attribute__((target("avx2"))) void EightBlocks(uint64_t key, uint32_t first, uint32_t* out) {
-  __m256i c0 = _mm256_add_epi32(AllAvx2(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  __m256i c1 = AllAvx2(0), c2 = AllAvx2(0), c3 = AllAvx2(0);
-  auto k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+// The blocks of eight counters, each with a key of its own (low and high halves), as Philox::Block computes
+// them: out[8][4].
+__attribute__((target("avx2"))) inline void EightBlocks(__m256i counters, __m256i k0, __m256i k1,
+                                                        uint32_t* out) {
+  __m256i c0 = counters, c1 = AllAvx2(0), c2 = AllAvx2(0), c3 = AllAvx2(0);
   for (int round = 0; round < kRounds; ++round) {
     __m256i low0, high0, low1, high1;
     MultiplyWide(c0, AllAvx2(kMultiplier0), &low0, &high0);
     MultiplyWide(c2, AllAvx2(kMultiplier1), &low1, &high1);
-    c0 = _mm256_xor_si256(_mm256_xor_si256(high1, c1), AllAvx2(k0));
+    c0 = _mm256_xor_si256(_mm256_xor_si256(high1, c1), k0);
     c1 = low1;
-    c2 = _mm256_xor_si256(_mm256_xor_si256(high0, c3), AllAvx2(k1));
+    c2 = _mm256_xor_si256(_mm256_xor_si256(high0, c3), k1);
     c3 = low0;
-    k0 += kWeyl0;
-    k1 += kWeyl1;
+    k0 = _mm256_add_epi32(k0, AllAvx2(kWeyl0));
+    k1 = _mm256_add_epi32(k1, AllAvx2(kWeyl1));
   }
   // From a vector for each word to the four words of a block side by side.
   const __m256i low01 = _mm256_unpacklo_epi32(c0, c1), high01 = _mm256_unpackhi_epi32(c0, c1);
@@ -69,27 +69,70 @@ __attribute__((target("avx2"))) void EightBlocks(uint64_t key, uint32_t first, u
   _mm256_storeu_si256(to + 3, _mm256_permute2x128_si256(blocks26, blocks37, 0x31));
 }
 
+__attribute__((target("avx2"))) void EightBlocksOfKey(uint64_t key, uint32_t first, uint32_t* out) {
+  EightBlocks(_mm256_add_epi32(AllAvx2(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+              AllAvx2(static_cast<uint32_t>(key)), AllAvx2(static_cast<uint32_t>(key >> 32)), out);
+}
+
+__attribute__((target("avx2"))) void EightBlocksOfKeys(const uint64_t* keys, const uint32_t* counters,
+                                                       uint32_t* out) {
+  // From eight keys side by side to their low halves and their high ones.
+  const __m256i halves_first = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m256i keys0123 =
+      _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys)), halves_first);
+  const __m256i keys4567 = _mm256_permutevar8x32_epi32(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + 4)), halves_first);
+  EightBlocks(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(counters)),
+              _mm256_permute2x128_si256(keys0123, keys4567, 0x20),
+              _mm256_permute2x128_si256(keys0123, keys4567, 0x31), out);
+}
+
 #endif
 
 }  // namespace
 
-void Philox::FirstBlocks(uint32_t count, uint32_t* out) const {
+void Philox::Blocks(uint32_t first, uint32_t count, uint32_t* out) const {
   uint32_t done = 0;
 #if defined(__x86_64__)
   if (count > 1 && __builtin_cpu_supports("avx2") != 0) {
-    std::array<uint32_t, 4 * kLanesAvx2> eight;
-    for (; done < count; done += kLanesAvx2) {
-      if (count - done >= kLanesAvx2) {
-        EightBlocks(key_, done, out + 4 * done);
-        continue;
-      }
-      EightBlocks(key_, done, eight.data());
+    for (; count - done >= kLanesAvx2; done += kLanesAvx2) {
+      EightBlocksOfKey(key_, first + done, out + 4 * done);
+    }
+    if (done < count) {
+      std::array<uint32_t, 4 * kLanesAvx2> eight;
+      EightBlocksOfKey(key_, first + done, eight.data());
       std::memcpy(out + 4 * done, eight.data(), (count - done) * 4 * sizeof(uint32_t));
+      return;
     }
   }
 #endif
   for (; done < count; ++done) {
-    const std::array<uint32_t, 4> block = Block(done);
+    const std::array<uint32_t, 4> block = Block(first + done);
+    std::copy(block.begin(), block.end(), out + 4 * done);
+  }
+}
+
+void Philox::BlocksOfKeys(const uint64_t* keys, const uint32_t* counters, size_t count, uint32_t* out) {
+  size_t done = 0;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") != 0) {
+    for (; count - done >= kLanesAvx2; done += kLanesAvx2) {
+      EightBlocksOfKeys(keys + done, counters + done, out + 4 * done);
+    }
+    if (count - done > 1) {
+      std::array<uint64_t, kLanesAvx2> last_keys{};
+      std::array<uint32_t, kLanesAvx2> last_counters{};
+      std::array<uint32_t, 4 * kLanesAvx2> eight;
+      std::copy(keys + done, keys + count, last_keys.begin());
+      std::copy(counters + done, counters + count, last_counters.begin());
+      EightBlocksOfKeys(last_keys.data(), last_counters.data(), eight.data());
+      std::memcpy(out + 4 * done, eight.data(), (count - done) * 4 * sizeof(uint32_t));
+      return;
+    }
+  }
+#endif
+  for (; done < count; ++done) {
+    const std::array<uint32_t, 4> block = Philox(keys[done]).Block(counters[done]);
     std::copy(block.begin(), block.end(), out + 4 * done);
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace doppel {
@@ -13,8 +14,11 @@ class Philox {
 
   // 128 random bits at `counter` (low 64 bits) and `stream` (high 64 bits).
   std::array<uint32_t, 4> Block(uint64_t counter, uint64_t stream = 0) const;
-  // Block(0) to Block(count - 1) of stream 0, one behind the other. Several times as fast as one by one.
-  void FirstBlocks(uint32_t count, uint32_t* out) const;
+  // Block(first) to Block(first + count - 1) of stream 0, one behind the other. Several times as fast as one
+  // by one. first + count < 2^32.
+  void Blocks(uint32_t first, uint32_t count, uint32_t* out) const;
+  // Philox(keys[i]).Block(counters[i]), i < count, one behind the other. As fast as that.
+  static void BlocksOfKeys(const uint64_t* keys, const uint32_t* counters, size_t count, uint32_t* out);
   // 64 random bits.
   uint64_t Bits(uint64_t counter, uint64_t stream = 0) const;
   // Uniform in [0, bound), without modulo bias to speak of (128-bit multiply). bound ≥ 1.

@@ -116,6 +116,8 @@ class Catalog {
   // Preconditions of the rest: identity < num_identities(), sample < num_samples().
   virtual absl::string_view IdentityName(uint64_t identity) const = 0;
   virtual IdentitySamples Samples(uint64_t identity) const = 0;
+  // Starts to load what Samples reads of each, so that one need not wait for the other. Changes nothing else.
+  virtual void PrefetchSamples(const uint64_t* /*identities*/, size_t /*count*/) const {}
   virtual SampleRecord Sample(uint64_t sample) const = 0;
   // records[i] = Sample(samples[i]), i < count; scattered ones do not wait for one another's memory.
   virtual void SampleRecords(const uint64_t* samples, size_t count, SampleRecord* records) const {

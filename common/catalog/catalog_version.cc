@@ -51,6 +51,9 @@ class CatalogVersionView final : public Catalog {
     if (samples[samples.count - 1] - samples.first == samples.count - 1) samples.numbers = nullptr;
     return samples;
   }
+  void PrefetchSamples(const uint64_t* identities, size_t count) const override {
+    newest_->PrefetchSamples(identities, count);
+  }
   SampleRecord Sample(uint64_t sample) const override { return newest_->Sample(sample); }
   void SampleRecords(const uint64_t* samples, size_t count, SampleRecord* records) const override {
     newest_->SampleRecords(samples, count, records);

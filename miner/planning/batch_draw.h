@@ -32,14 +32,23 @@ class DrawStream {
   // In [0, bound), bound ≤ 2^32: the bias is below bound / 2^32.
   uint64_t Below(uint64_t bound) { return uint64_t{Next()} * bound >> 32; }
   uint32_t Next() {
-    if (used_ % 4 == 0) block_ = philox_.Block(used_ / 4);
-    return block_[used_++ % 4];
+    if (used_ == numbers_.size()) Refill();
+    return numbers_[used_++];
   }
 
  private:
+  static constexpr uint32_t kAtOnce = 8;  // blocks, which together cost little more than one
+
+  void Refill() {
+    philox_.Blocks(next_block_, kAtOnce, numbers_.data());
+    next_block_ += kAtOnce;
+    used_ = 0;
+  }
+
   Philox philox_;
-  uint64_t used_ = 0;
-  std::array<uint32_t, 4> block_ = {};
+  uint32_t next_block_ = 0;
+  std::array<uint32_t, size_t{4} * kAtOnce> numbers_;
+  size_t used_ = numbers_.size();
 };
 
 // The identities of a batch as they are drawn: none twice, no two that the guard list keeps apart.

@@ -27,6 +27,10 @@ class SubspaceCells : public IdentityCells {
   uint64_t At(uint32_t cell, uint64_t position) const override {
     return generation_->Members(cell)[position];
   }
+  void Gather(uint32_t cell, size_t count, uint64_t* identities) const override {
+    const absl::Span<const uint32_t> members = generation_->Members(cell);
+    for (size_t i = 0; i < count; ++i) identities[i] = members[identities[i]];
+  }
   std::vector<Place> Places(uint64_t identity) const override {
     if (!generation_->Covers(identity)) return {};
     const uint32_t home = generation_->SubspaceOf(identity);
@@ -71,9 +75,18 @@ class OverlapCells : public SubspaceCells {
     return position < members.size() ? members[position]
                                      : guests_[first_guest_[cell] + position - members.size()];
   }
-  bool Home(uint32_t cell, uint64_t position) const override {
-    return position < generation_->Members(cell).size();
+  void Gather(uint32_t cell, size_t count, uint64_t* identities) const override {
+    const absl::Span<const uint32_t> members = generation_->Members(cell);
+    // Their address, so that no guess at who is a guest, wrong half of the time, holds up the next.
+    const uint32_t* const guests = guests_.data() + first_guest_[cell];
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t position = identities[i];
+      const uint32_t* const from =
+          position < members.size() ? members.data() + position : guests + (position - members.size());
+      identities[i] = *from;
+    }
   }
+  uint64_t AtHome(uint32_t cell) const override { return SubspaceCells::size(cell); }
   std::vector<Place> Places(uint64_t identity) const override {
     std::vector<Place> places = SubspaceCells::Places(identity);
     if (places.empty()) return places;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,10 +25,14 @@ class IdentityCells {
   virtual uint64_t size(uint32_t cell) const = 0;
   // position < size(cell). An identity is never twice in a cell.
   virtual uint64_t At(uint32_t cell, uint64_t position) const = 0;
+  // identities[i] = At(cell, identities[i]), i < count; they do not wait for one another's memory.
+  virtual void Gather(uint32_t cell, size_t count, uint64_t* identities) const {
+    for (size_t i = 0; i < count; ++i) identities[i] = At(cell, identities[i]);
+  }
   // Where an identity is; its home, which everyone has who is anywhere, first.
   virtual std::vector<Place> Places(uint64_t identity) const = 0;
-  // Whether this is the home of the identity at a position.
-  virtual bool Home(uint32_t /*cell*/, uint64_t /*position*/) const { return true; }
+  // Positions below this are their identities' homes.
+  virtual uint64_t AtHome(uint32_t cell) const { return size(cell); }
   // Identities that have no place, and why.
   virtual uint64_t homeless() const { return 0; }
   virtual std::string homeless_reason() const { return ""; }

@@ -15,17 +15,26 @@ constexpr uint64_t kSampleTag = 0x696d61676573;  // "images"
 // Up to here a shuffle of all positions is cheaper than K times a keyed permutation of a tiny domain.
 constexpr uint64_t kShuffled = 64;
 // Side by side.
-constexpr size_t kLookUps = 64;
+constexpr size_t kGroup = 32;
+// Of each identity's random numbers, so many are there before it is known how many it takes.
+constexpr uint64_t kEarlyBlocks = 2;
+constexpr uint64_t kEarly = 4 * kEarlyBlocks;
 
-// A permutation of [0, n), n <= kShuffled: Fisher-Yates, 32 random bits a step (the bias is below 2^-26).
-void Shuffle(uint64_t n, uint64_t key, uint8_t* order) {
-  std::array<uint32_t, kShuffled> random;
-  Philox(key).FirstBlocks(static_cast<uint32_t>((n + 3) / 4), random.data());
-  for (uint64_t i = 0; i < n; ++i) {
-    const uint64_t j = uint64_t{random[i]} * (i + 1) >> 32;  // [0, i]
+// Steps [begin, end) of a Fisher-Yates shuffle of positions, 32 random bits a step (the bias is below 2^-26).
+// Step i makes of a permutation of [0, i) one of [0, i].
+void ShuffleSteps(uint64_t begin, uint64_t end, const uint32_t* random, uint8_t* order) {
+  for (uint64_t i = begin; i < end; ++i) {
+    const uint64_t j = uint64_t{random[i - begin]} * (i + 1) >> 32;  // [0, i]
     order[i] = order[j];
     order[j] = static_cast<uint8_t>(i);
   }
+}
+
+// A permutation of [0, n), n <= kShuffled.
+void Shuffle(uint64_t n, uint64_t key, uint8_t* order) {
+  std::array<uint32_t, kShuffled> random;
+  Philox(key).Blocks(0, static_cast<uint32_t>((n + 3) / 4), random.data());
+  ShuffleSteps(0, n, random.data(), order);
 }
 
 // epoch * k modulo n without overflow, n >= 1; k is below 2^32.
@@ -65,47 +74,109 @@ IdentitySampler::IdentitySampler(uint64_t seed, uint32_t samples_per_identity, c
 
 void IdentitySampler::Append(uint64_t identity, uint64_t epoch, IdentitySamples samples,
                              std::vector<uint64_t>* out) const {
-  if (guard_list_ != nullptr || cameras_ != nullptr) return AppendSome(identity, epoch, samples, out);
+  if (!Plain()) return AppendSome(identity, epoch, samples, out);
   if (samples.count == 0) return;
   out->resize(out->size() + samples_per_identity_);
-  Write(identity, epoch, samples, out->data() + out->size() - samples_per_identity_);
+  uint64_t* const to = out->data() + out->size() - samples_per_identity_;
+  const uint64_t key = MixKeySuffix(key_prefix_, identity);
+  if (samples.count > kShuffled) return WriteFrom(KeyedPermutation(samples.count, key), epoch, samples, to);
+  std::array<uint8_t, kShuffled> order;
+  Shuffle(samples.count, key, order.data());
+  WriteFrom([&order](uint64_t at) { return order[at]; }, epoch, samples, to);
 }
 
-void IdentitySampler::AppendAll(const Catalog& catalog, uint64_t epoch, std::vector<uint64_t>* identities,
-                                std::vector<uint64_t>* out) const {
+void IdentitySampler::AppendAll(const Catalog& catalog, const std::vector<uint64_t>& epochs,
+                                std::vector<uint64_t>* identities, std::vector<uint64_t>* out) const {
   const size_t before = out->size();
-  out->reserve(before + identities->size() * samples_per_identity_);
   size_t kept = 0;
-  std::array<IdentitySamples, kLookUps> found;
-  for (size_t begin = 0; begin < identities->size(); begin += kLookUps) {
-    const size_t count = std::min(kLookUps, identities->size() - begin);
-    for (size_t i = 0; i < count; ++i) found[i] = catalog.Samples((*identities)[begin + i]);
-    for (size_t i = 0; i < count; ++i) {
-      const uint64_t identity = (*identities)[begin + i];
+  if (Plain()) {
+    out->resize(before + identities->size() * samples_per_identity_);
+    for (size_t begin = 0; begin < identities->size(); begin += kGroup) {
+      kept += WriteGroup(catalog, epochs.data() + begin, identities->data() + begin,
+                         std::min(kGroup, identities->size() - begin), identities->data() + kept,
+                         out->data() + before + kept * samples_per_identity_);
+    }
+    out->resize(before + kept * samples_per_identity_);
+  } else {
+    catalog.PrefetchSamples(identities->data(), identities->size());
+    out->reserve(before + identities->size() * samples_per_identity_);
+    for (size_t i = 0; i < identities->size(); ++i) {
+      const uint64_t identity = (*identities)[i];
       const size_t size = out->size();
-      Append(identity, epoch, found[i], out);
+      AppendSome(identity, epochs[i], catalog.Samples(identity), out);
       if (out->size() > size) (*identities)[kept++] = identity;
     }
   }
   identities->resize(kept);
 }
 
-void IdentitySampler::Write(uint64_t identity, uint64_t epoch, IdentitySamples samples, uint64_t* out) const {
-  const uint64_t n = samples.count;
-  const uint64_t key = MixKeySuffix(key_prefix_, identity);
-  uint64_t position = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
-  const auto write = [&](const auto& order) {
-    for (uint64_t j = 0; j < samples_per_identity_; ++j) {
-      out[j] = samples[order(position)];
-      if (++position == n) position = 0;
+// Of up to kGroup identities: keys, and random numbers as far as they are computed.
+struct IdentitySampler::Group {
+  std::array<uint64_t, kGroup * kEarlyBlocks> keys;  // each so many times
+  std::array<uint32_t, kGroup * kEarly> early;
+  std::array<IdentitySamples, kGroup> samples;
+  // Of those that take more: keys and counters of the other blocks, and these.
+  static constexpr size_t kMost = kGroup * (kShuffled / 4 - kEarlyBlocks);
+  std::array<uint64_t, kMost> late_keys;
+  std::array<uint32_t, kMost> late_counters;
+  std::array<uint32_t, 4 * kMost> late;
+};
+
+size_t IdentitySampler::WriteGroup(const Catalog& catalog, const uint64_t* epochs, const uint64_t* identities,
+                                   size_t count, uint64_t* kept, uint64_t* out) const {
+  static constexpr std::array<uint32_t, kGroup* kEarlyBlocks> kCounters = [] {
+    std::array<uint32_t, kGroup * kEarlyBlocks> counters{};
+    for (size_t i = 0; i < counters.size(); ++i) counters[i] = i % kEarlyBlocks;
+    return counters;
+  }();
+  Group group;
+  catalog.PrefetchSamples(identities, count);
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t key = MixKeySuffix(key_prefix_, identities[i]);
+    for (size_t j = 0; j < kEarlyBlocks; ++j) group.keys[i * kEarlyBlocks + j] = key;
+  }
+  Philox::BlocksOfKeys(group.keys.data(), kCounters.data(), count * kEarlyBlocks, group.early.data());
+  size_t late = 0;
+  for (size_t i = 0; i < count; ++i) {
+    group.samples[i] = catalog.Samples(identities[i]);
+    const uint64_t n = group.samples[i].count;
+    for (uint64_t block = kEarlyBlocks; n <= kShuffled && 4 * block < n; ++block, ++late) {
+      group.late_keys[late] = group.keys[i * kEarlyBlocks];
+      group.late_counters[late] = static_cast<uint32_t>(block);
     }
-  };
-  if (n <= kShuffled) {
+  }
+  Philox::BlocksOfKeys(group.late_keys.data(), group.late_counters.data(), late, group.late.data());
+  size_t written = 0;
+  const uint32_t* more = group.late.data();
+  for (size_t i = 0; i < count; ++i) {
+    const IdentitySamples& samples = group.samples[i];
+    const uint64_t n = samples.count;
+    if (n == 0) continue;
+    uint64_t* const to = out + written * samples_per_identity_;
+    kept[written++] = identities[i];
+    if (n > kShuffled) {
+      WriteFrom(KeyedPermutation(n, group.keys[i * kEarlyBlocks]), epochs[i], samples, to);
+      continue;
+    }
     std::array<uint8_t, kShuffled> order;
-    Shuffle(n, key, order.data());
-    write([&order](uint64_t at) { return order[at]; });
-  } else {
-    write(KeyedPermutation(n, key));
+    ShuffleSteps(0, std::min(n, kEarly), &group.early[i * kEarly], order.data());
+    if (n > kEarly) {
+      ShuffleSteps(kEarly, n, more, order.data());
+      more += (n - kEarly + 3) / 4 * 4;
+    }
+    WriteFrom([&order](uint64_t at) { return order[at]; }, epochs[i], samples, to);
+  }
+  return written;
+}
+
+template <typename Order>
+void IdentitySampler::WriteFrom(const Order& order, uint64_t epoch, IdentitySamples samples,
+                                uint64_t* out) const {
+  const uint64_t n = samples.count;
+  uint64_t position = n < samples_per_identity_ ? 0 : RotationOf(epoch, samples_per_identity_, n);
+  for (uint64_t j = 0; j < samples_per_identity_; ++j) {
+    out[j] = samples[order(position)];
+    if (++position == n) position = 0;
   }
 }
 

@@ -26,14 +26,23 @@ class IdentitySampler {
   // do for an epoch: it chooses the place in the rotation.
   void Append(uint64_t identity, uint64_t epoch, IdentitySamples samples, std::vector<uint64_t>* out) const;
 
-  // Appends K sample numbers for every one of `identities`, in order, and takes those without samples out of
-  // it, so that P and P * K stay in step. Faster than one by one: the look-ups do not wait for one another.
-  void AppendAll(const Catalog& catalog, uint64_t epoch, std::vector<uint64_t>* identities,
-                 std::vector<uint64_t>* out) const;
+  // Appends K sample numbers for every one of `identities`, in order, each in the epoch epochs[i], and takes
+  // those without samples out of it, so that P and P * K stay in step. Several times as fast as one by one:
+  // look-ups do not wait for one another, and random numbers are computed while they are on their way.
+  void AppendAll(const Catalog& catalog, const std::vector<uint64_t>& epochs,
+                 std::vector<uint64_t>* identities, std::vector<uint64_t>* out) const;
 
  private:
-  // K of them. Precondition: samples.count > 0, no cameras, none dropped.
-  void Write(uint64_t identity, uint64_t epoch, IdentitySamples samples, uint64_t* out) const;
+  struct Group;
+
+  bool Plain() const { return guard_list_ == nullptr && cameras_ == nullptr; }
+  // AppendAll of a few, to `out`. Returns how many have samples, whose identities are then `kept`; it may be
+  // `identities`. Precondition: Plain().
+  size_t WriteGroup(const Catalog& catalog, const uint64_t* epochs, const uint64_t* identities, size_t count,
+                    uint64_t* kept, uint64_t* out) const;
+  // K of them, of a shuffled order or of the permutation with this key.
+  template <typename Order>
+  void WriteFrom(const Order& order, uint64_t epoch, IdentitySamples samples, uint64_t* out) const;
   void AppendSome(uint64_t identity, uint64_t epoch, IdentitySamples samples,
                   std::vector<uint64_t>* out) const;
   void AppendSpread(const std::vector<uint64_t>& rotation, std::vector<uint64_t>* out) const;

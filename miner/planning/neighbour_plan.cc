@@ -23,6 +23,7 @@ constexpr uint64_t kNeighboursTag = 0x6e6569676862726f;  // "neighbro"
 constexpr uint32_t kDefaultGroup = 4;
 constexpr uint32_t kDefaultPool = 4;         // for each that is drawn
 constexpr uint32_t kDefaultTripletSkip = 8;  // one in so many neighbours
+constexpr size_t kLine = 64;                 // bytes that memory is read by
 
 // What a spec means, with its defaults filled in.
 struct GroupShape {
@@ -129,23 +130,37 @@ class NeighbourPlan : public Plan {
 
     BatchDraw draw(inputs_.guard_list(), inputs_.P());
     DrawStream random(MixKey(inputs_.seed, kNeighboursTag, cursor));
-    const std::vector<Member> turns = TakeTurn(stage, batch.epoch, begin, &draw, &random);
-    batch.identities.reserve(inputs_.P());
-    batch.samples.reserve(inputs_.P() * inputs_.K());
+    const Members turns = TakeTurn(stage, batch.epoch, begin, &draw, &random);
+    const uint64_t groups = std::min<uint64_t>(stage.groups, turns.identities.size());
+    // Who is drawn first and looked up then does not wait for the one before it.
+    for (uint64_t t = 0; t < groups; ++t) PrefetchNeighbours(turns.identities[t]);
+    inputs_.catalog->PrefetchSamples(turns.identities.data(), turns.identities.size());
+    Members drawn(inputs_.P());
     std::vector<uint32_t> scratch;
-    for (uint64_t t = 0; t < turns.size(); ++t) {
-      AppendIdentity(inputs_, sampler_, turns[t].identity, turns[t].rotation, &batch);
-      if (t < stage.groups) AppendNeighbours(turns[t].identity, &draw, &random, &scratch, &batch);
+    for (uint64_t t = 0; t < turns.identities.size(); ++t) {
+      drawn.Add(turns.identities[t], turns.rotations[t]);
+      if (t < groups) AddNeighbours(turns.identities[t], &draw, &random, &scratch, &drawn);
     }
+    batch.identities = std::move(drawn.identities);
+    sampler_.AppendAll(*inputs_.catalog, drawn.rotations, &batch.identities, &batch.samples);
     return batch;
   }
 
   const PlanCoverage& coverage() const override { return coverage_; }
 
  private:
-  struct Member {
-    uint64_t identity;
-    uint64_t rotation;
+  // Identities, and the place in its rotation that the images of each start from.
+  struct Members {
+    explicit Members(uint64_t most) {
+      identities.reserve(most);
+      rotations.reserve(most);
+    }
+    void Add(uint64_t identity, uint64_t rotation) {
+      identities.push_back(identity);
+      rotations.push_back(rotation);
+    }
+    std::vector<uint64_t> identities;
+    std::vector<uint64_t> rotations;
   };
 
   bool Covers(uint64_t identity) const { return rows_.Contains(identity) && Kept(identity); }
@@ -180,18 +195,19 @@ class NeighbourPlan : public Plan {
     *position = (batches - stage.rest) % whole * stage.turns;
   }
 
-  std::vector<Member> TakeTurn(const GroupStage& stage, uint64_t epoch, uint64_t begin, BatchDraw* draw,
-                               DrawStream* random) const {
+  Members TakeTurn(const GroupStage& stage, uint64_t epoch, uint64_t begin, BatchDraw* draw,
+                   DrawStream* random) const {
     const KeyedPermutation order(positions_.size(), MixKey(inputs_.seed, kTurnsTag, epoch));
-    std::vector<Member> turns;
-    turns.reserve(stage.turns);
-    for (uint64_t t = 0; t < stage.turns; ++t) {
-      const uint64_t identity = Identity(order(begin + t));
-      if (draw->Add(identity)) turns.push_back({identity, epoch});
+    std::vector<uint64_t> positions(stage.turns);
+    order.Range(begin, stage.turns, positions.data());
+    Members turns(stage.turns);
+    for (uint64_t position : positions) {
+      const uint64_t identity = Identity(position);
+      if (draw->Add(identity)) turns.Add(identity, epoch);
     }
     uint64_t identity = 0;
-    while (turns.size() < stage.turns && DrawAny(draw, random, &identity)) {
-      turns.push_back({identity, random->Next()});
+    while (turns.identities.size() < stage.turns && DrawAny(draw, random, &identity)) {
+      turns.Add(identity, random->Next());
     }
     return turns;
   }
@@ -218,14 +234,29 @@ class NeighbourPlan : public Plan {
     }
   }
 
-  void AppendNeighbours(uint64_t leader, BatchDraw* draw, DrawStream* random, std::vector<uint32_t>* scratch,
-                        PlannedBatch* batch) const {
+  // What AddNeighbours reads of its lists.
+  void PrefetchNeighbours(uint64_t leader) const {
+    const absl::Span<const uint32_t> list = inputs_.generation->Neighbours(leader);
+    const bool band = shape_.similarity_max != 0 || shape_.similarity_min != 0;
+    if (band) {
+      const absl::Span<const float> similarity = inputs_.generation->NeighbourSimilarities(leader);
+      for (size_t i = 0; i < similarity.size(); i += kLine / sizeof(float))
+        __builtin_prefetch(&similarity[i]);
+    }
+    const uint64_t first = band ? 0 : shape_.skip;
+    const uint64_t last = band ? list.size() : std::min<uint64_t>(list.size(), first + shape_.pool);
+    for (uint64_t i = first; i < last; i += kLine / sizeof(uint32_t)) __builtin_prefetch(&list[i]);
+    __builtin_prefetch(&list[last - 1]);  // lists do not begin with a line
+  }
+
+  void AddNeighbours(uint64_t leader, BatchDraw* draw, DrawStream* random, std::vector<uint32_t>* scratch,
+                     Members* drawn) const {
     const absl::Span<const uint32_t> list = inputs_.generation->Neighbours(leader);
     uint64_t wanted = shape_.size - 1, first = 0, last = 0;
     Band(leader, &first, &last);
     const auto take = [&](uint64_t identity) {
       if (!Kept(identity) || !draw->Add(identity)) return;
-      AppendIdentity(inputs_, sampler_, identity, random->Next(), batch);
+      drawn->Add(identity, random->Next());
       --wanted;
     };
     const uint64_t end = std::min(last, first + shape_.pool);
@@ -240,7 +271,7 @@ class NeighbourPlan : public Plan {
     for (uint64_t i = first; i < last && wanted > 0; ++i) take(list[i]);
     uint64_t identity = 0;
     while (wanted > 0 && DrawAny(draw, random, &identity)) {
-      AppendIdentity(inputs_, sampler_, identity, random->Next(), batch);
+      drawn->Add(identity, random->Next());
       --wanted;
     }
   }

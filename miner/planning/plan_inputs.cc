@@ -112,12 +112,4 @@ std::vector<uint64_t> DroppedIdentities(const PlanInputs& inputs) {
   return identities;
 }
 
-void AppendIdentity(const PlanInputs& inputs, const IdentitySampler& sampler, uint64_t identity,
-                    uint64_t rotation, PlannedBatch* batch) {
-  const IdentitySamples samples = inputs.catalog->Samples(identity);
-  if (samples.count == 0) return;  // keeps P and P * K in step whatever the catalog holds
-  batch->identities.push_back(identity);
-  sampler.Append(identity, rotation, samples, &batch->samples);
-}
-
 }  // namespace doppel

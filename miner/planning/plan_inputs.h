@@ -39,8 +39,4 @@ absl::Status CheckFields(const v1::PlanSpec& spec);
 // Identities whose samples the guard list drops one and all, ascending.
 std::vector<uint64_t> DroppedIdentities(const PlanInputs& inputs);
 
-// Appends an identity and its K samples; nothing for one without samples.
-void AppendIdentity(const PlanInputs& inputs, const IdentitySampler& sampler, uint64_t identity,
-                    uint64_t rotation, PlannedBatch* batch);
-
 }  // namespace doppel

@@ -56,21 +56,15 @@ class RandomPlan : public Plan {
     batch.epoch = cursor / coverage_.batches_per_epoch;
     const uint64_t begin = cursor % coverage_.batches_per_epoch * inputs_.P();
     const KeyedPermutation order(positions_.size(), MixKey(inputs_.seed, kOrderTag, batch.epoch));
-    if (inputs_.guard_list().empty()) {  // the same, several times as fast
-      batch.identities.resize(inputs_.P());
-      order.Range(begin, inputs_.P(), batch.identities.data());
-      if (limited_) limit_.Gather(batch.identities.data(), inputs_.P(), batch.identities.data());
-      for (uint64_t& identity : batch.identities) identity = rows_.Identity(identity);
-      sampler_.AppendAll(*inputs_.catalog, batch.epoch, &batch.identities, &batch.samples);
-      return batch;
-    }
+    batch.identities.resize(inputs_.P());
+    order.Range(begin, inputs_.P(), batch.identities.data());
+    for (uint64_t& turn : batch.identities) turn = positions_(turn);
+    if (limited_) limit_.Gather(batch.identities.data(), inputs_.P(), batch.identities.data());
+    for (uint64_t& turn : batch.identities) turn = rows_.Identity(turn);
     TakeTurns(
-        inputs_, sampler_,
-        [&](uint64_t i) {
-          return TurnOf{Identity(order(begin + i)), batch.epoch};
-        },
-        positions_.size(), [this](uint64_t u) { return Identity(u); },
-        MixKey(inputs_.seed, kRandomSubstituteTag, cursor), &batch);
+        inputs_, sampler_, std::vector<uint64_t>(inputs_.P(), batch.epoch), positions_.size(),
+        [this](uint64_t u) { return Identity(u); }, MixKey(inputs_.seed, kRandomSubstituteTag, cursor),
+        &batch);
     return batch;
   }
 

@@ -82,22 +82,18 @@ class SubspacePlan : public Plan {
     const uint64_t size = Size(cell);
     const KeyedPermutation order(size, MixKey(MixKey(inputs_.seed, kMembersTag, epoch), cell));
     const auto position = [&](uint64_t u) { return left_out_.empty() ? u : left_out_[cell](u); };
-    if (inputs_.guard_list().empty() && !overlaps_) {  // the same, several times as fast
-      batch.identities.resize(inputs_.P());
-      order.Range(begin, inputs_.P(), batch.identities.data());
-      for (uint64_t& identity : batch.identities) identity = cells_->At(cell, identity);
-      sampler_.AppendAll(*inputs_.catalog, epoch, &batch.identities, &batch.samples);
-      return batch;
+    batch.identities.resize(inputs_.P());
+    order.Range(begin, inputs_.P(), batch.identities.data());
+    std::vector<uint64_t> epochs(inputs_.P(), epoch);
+    const uint64_t at_home = cells_->AtHome(cell);
+    for (uint64_t i = 0; i < inputs_.P(); ++i) {
+      uint64_t& turn = batch.identities[i];
+      turn = position(turn);
+      if (turn >= at_home) ++epochs[i];  // a guest shows other images than it does at home in the same epoch
     }
+    cells_->Gather(cell, inputs_.P(), batch.identities.data());
     TakeTurns(
-        inputs_, sampler_,
-        [&](uint64_t i) {
-          const uint64_t place = position(order(begin + i));
-          // A guest shows other images than it does at home in the same epoch.
-          const bool guest = overlaps_ && !cells_->Home(cell, place);
-          return TurnOf{cells_->At(cell, place), epoch + (guest ? 1 : 0)};
-        },
-        size, [&](uint64_t u) { return cells_->At(cell, position(u)); },
+        inputs_, sampler_, std::move(epochs), size, [&](uint64_t u) { return cells_->At(cell, position(u)); },
         MixKey(inputs_.seed, kSubspaceSubstituteTag, cursor), &batch);
     return batch;
   }
@@ -242,7 +238,7 @@ class SubspacePlan : public Plan {
         if (!visited) left_out += Size(cell);
         continue;
       }
-      for (uint64_t i = 0; i < cells_->size(cell) && cells_->Home(cell, i); ++i) {
+      for (uint64_t i = 0; i < cells_->AtHome(cell); ++i) {
         ++all;
         if (!visited && !VisitedElsewhere(cells_->At(cell, i))) ++left_out;
       }

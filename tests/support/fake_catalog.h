@@ -71,6 +71,12 @@ class FakeCatalog : public Catalog {
   IdentitySamples Samples(uint64_t identity) const override {
     return {first_[identity], static_cast<uint32_t>(first_[identity + 1] - first_[identity])};
   }
+  void PrefetchSamples(const uint64_t* identities, size_t count) const override {
+    for (size_t i = 0; i < count; ++i) {
+      __builtin_prefetch(&first_[identities[i]]);
+      __builtin_prefetch(&first_[identities[i] + 1]);
+    }
+  }
   SampleRecord Sample(uint64_t sample) const override {
     SampleRecord record;
     record.size = static_cast<uint32_t>(SampleKey(sample).size());

@@ -1,5 +1,6 @@
-// How long Plan::At takes, and that it does not grow with N. Beside it a loop that draws P identities and K
-// images with mt19937 and promises nothing: what the memory accesses and the vectors alone cost.
+// How long Plan::At takes, and that it does not grow with N: medians of rounds in which every plan at every N
+// has its turn. Beside it a loop that draws P identities and K images with mt19937 and promises nothing: what
+// the memory accesses and the vectors alone cost.
 
 #include <time.h>
 #include <unistd.h>
@@ -10,11 +11,11 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -27,6 +28,7 @@ namespace doppel {
 namespace {
 
 constexpr double kTargetMicroseconds = 20;
+constexpr uint64_t kSmallest = 100000;
 
 double ThreadSeconds() {
   timespec now;
@@ -34,18 +36,18 @@ double ThreadSeconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// The least of several rounds, in µs of this thread's processor time per call of body(i): the machine may be
-// shared.
+// µs of this thread's processor time per call of body(i), for i from `first` on: the machine may be shared.
 template <typename Body>
-double Microseconds(uint64_t calls, const Body& body) {
-  double best = 1e30;
-  uint64_t i = 0;
-  for (int round = 0; round < 5; ++round) {
-    const double start = ThreadSeconds();
-    for (uint64_t end = i + calls; i < end; ++i) body(i);
-    best = std::min(best, (ThreadSeconds() - start) * 1e6 / static_cast<double>(calls));
-  }
-  return best;
+double Microseconds(uint64_t first, uint64_t calls, const Body& body) {
+  const double start = ThreadSeconds();
+  for (uint64_t i = first; i < first + calls; ++i) body(i);
+  return (ThreadSeconds() - start) * 1e6 / static_cast<double>(calls);
+}
+
+double MedianOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 PlannedBatch Draw(const Catalog& catalog, uint32_t p, uint32_t k, std::mt19937_64& random) {
@@ -129,78 +131,133 @@ v1::PlanSpec SpecOf(const std::string& name, uint32_t p, uint32_t k) {
 
 struct BenchSettings {
   uint32_t p = 32, k = 4;
-  int neighbours = 64;
-  uint64_t largest = 10000000, calls = 20000, guarded = 0;
-  std::string out;
+  int neighbours = 64, rounds = 9;
+  uint64_t largest = 10000000, calls = 5000, guarded = 0;
+  std::string out, only;
 };
 
+// A plan, or the bare loop, over one catalog, and what was measured of it.
+struct Candidate {
+  std::string name;
+  uint64_t identities = 0;
+  uint32_t subspaces = 0;
+  std::shared_ptr<const Catalog> catalog;
+  std::shared_ptr<const Plan> plan;  // null: bare
+  double make = 0, megabytes = 0;
+  std::vector<double> at;  // µs per batch, of each round
+};
+
+void AddCandidates(const BenchSettings& settings, uint64_t n, std::vector<Candidate>* candidates) {
+  const auto catalog = MakeCatalog(n);
+  std::shared_ptr<const FakeGeneration> generation =
+      MakeGeneration(*catalog, settings.neighbours, settings.guarded);
+  for (const std::string& name : PlanNames()) {
+    if (name == "auto") continue;  // one of the others
+    if (!settings.only.empty() && name != settings.only) continue;
+    const v1::PlanSpec spec = SpecOf(name, settings.p, settings.k);
+    Candidate candidate{name, n, name == "random" ? 0 : generation->num_subspaces(), catalog, nullptr, 0,
+                        0,    {}};
+    const double before = ResidentMegabytes();
+    candidate.make = Microseconds(
+        0, 1, [&](uint64_t) { candidate.plan = MakePlan(spec, 0, catalog, generation).value(); });
+    candidate.megabytes = std::max(0.0, ResidentMegabytes() - before);
+    // The first one of all pays for pages of code, too.
+    for (int again = 0; again < 20 && candidate.make < 10000; ++again) {
+      candidate.make = std::min(candidate.make, Microseconds(0, 1, [&](uint64_t) {
+                                  candidate.plan = MakePlan(spec, 0, catalog, generation).value();
+                                }));
+    }
+    candidates->push_back(std::move(candidate));
+  }
+  candidates->push_back({"(bare)", n, 0, catalog, nullptr, 0, 0, {}});
+}
+
+// One round of a candidate. Cursors far apart: as a server meets them that serves many trainers.
+void Measure(const BenchSettings& settings, int round, Candidate* candidate, uint64_t* sink) {
+  const uint64_t first = static_cast<uint64_t>(round) * settings.calls;
+  if (candidate->plan == nullptr) {
+    std::mt19937_64 random(first);
+    candidate->at.push_back(Microseconds(first, settings.calls, [&](uint64_t) {
+      *sink += Draw(*candidate->catalog, settings.p, settings.k, random).samples.back();
+    }));
+    return;
+  }
+  candidate->at.push_back(Microseconds(first, settings.calls, [&](uint64_t i) {
+    *sink += candidate->plan->At(MixKey(7, i) >> 2).samples.back();
+  }));
+}
+
+nlohmann::json Row(const BenchSettings& settings, const Candidate& candidate) {
+  const auto [least, most] = std::minmax_element(candidate.at.begin(), candidate.at.end());
+  std::printf("%12llu %-20s %10u %9.2f %9.2f %9.2f %12.1f %10.1f\n",
+              static_cast<unsigned long long>(candidate.identities), candidate.name.c_str(),
+              candidate.subspaces, MedianOf(candidate.at), *least, *most, candidate.make,
+              candidate.megabytes);
+  return {{"identities", candidate.identities},
+          {"plan", candidate.name},
+          {"subspaces", candidate.subspaces},
+          {"P", settings.p},
+          {"K", settings.k},
+          {"us_per_batch", MedianOf(candidate.at)},
+          {"us_per_batch_least", *least},
+          {"us_per_batch_most", *most},
+          {"us_to_make", candidate.make},
+          {"plan_megabytes", candidate.megabytes}};
+}
+
+// The median over the rounds of what one took over the other.
+double Ratio(const Candidate& a, const Candidate& b) {
+  std::vector<double> ratios;
+  for (size_t round = 0; round < a.at.size(); ++round) ratios.push_back(a.at[round] / b.at[round]);
+  return MedianOf(std::move(ratios));
+}
+
+void Summarize(const std::vector<Candidate>& candidates, nlohmann::json* ratios) {
+  const auto plans =
+      static_cast<size_t>(std::count_if(candidates.begin(), candidates.end(), [](const Candidate& candidate) {
+        return candidate.identities == kSmallest;
+      }));
+  const auto largest = candidates.end() - static_cast<int64_t>(plans);
+  double worst = 0, most_growth = 0;
+  std::string slowest, fastest_growing;
+  for (size_t i = 0; i < plans; ++i) {
+    const Candidate& plan = candidates[i];
+    const double growth = Ratio(*(largest + static_cast<int64_t>(i)), plan);
+    (*ratios)["growth_" + plan.name] = growth;
+    if (plan.plan != nullptr && growth > most_growth) {
+      most_growth = growth;
+      fastest_growing = plan.name;
+    }
+  }
+  for (const Candidate& candidate : candidates) {
+    if (candidate.plan == nullptr || MedianOf(candidate.at) <= worst) continue;
+    worst = MedianOf(candidate.at);
+    slowest = candidate.name;
+  }
+  (*ratios)["target_over_worst"] = kTargetMicroseconds / worst;
+  (*ratios)["most_growth"] = most_growth;
+  std::printf(
+      "worst %.2f us (%s; target %.0f); the largest N over the smallest: at most %.2f (%s), bare %.2f\n",
+      worst, slowest.c_str(), kTargetMicroseconds, most_growth, fastest_growing.c_str(),
+      (*ratios)["growth_(bare)"].get<double>());
+}
+
 int Run(const BenchSettings& settings) {
+  std::vector<Candidate> candidates;
+  for (uint64_t n = kSmallest; n <= settings.largest; n *= 10) AddCandidates(settings, n, &candidates);
+  // All of them in every round, so that what disturbs the machine for a while disturbs all alike.
+  uint64_t sink = 0;
+  for (int round = 0; round < settings.rounds; ++round) {
+    for (Candidate& candidate : candidates) Measure(settings, round, &candidate, &sink);
+  }
   nlohmann::json report = {
       {"name", "plan"}, {"rows", nlohmann::json::array()}, {"ratios", nlohmann::json::object()}};
-  std::printf("%12s %-20s %10s %14s %14s %14s\n", "identities", "plan", "subspaces", "us per batch",
-              "us to make", "plan's MB");
-  uint64_t sink = 0;
-  double worst = 0;
-  std::map<std::string, std::vector<double>> times;
-  for (uint64_t n = 100000; n <= settings.largest; n *= 10) {
-    const auto catalog = MakeCatalog(n);
-    // What lies in a generation, mapped, is no memory of the plans; ten million lists of 64 need not fit
-    // here.
-    const int neighbours = n > 1000000 ? std::min(settings.neighbours, 16) : settings.neighbours;
-    std::shared_ptr<const FakeGeneration> generation = MakeGeneration(*catalog, neighbours, settings.guarded);
-    auto row = [&](const std::string& name, uint32_t subspaces, double at, double make, double megabytes) {
-      std::printf("%12llu %-20s %10u %14.2f %14.1f %14.1f\n", static_cast<unsigned long long>(n),
-                  name.c_str(), subspaces, at, make, megabytes);
-      report["rows"].push_back({{"identities", n},
-                                {"plan", name},
-                                {"subspaces", subspaces},
-                                {"P", settings.p},
-                                {"K", settings.k},
-                                {"us_per_batch", at},
-                                {"us_to_make", make},
-                                {"plan_megabytes", megabytes},
-                                {"resident_megabytes", ResidentMegabytes()}});
-    };
-    for (const std::string& name : PlanNames()) {
-      if (name == "auto") continue;  // one of the others
-      const v1::PlanSpec spec = SpecOf(
-          name, name == "nearest_identities" ? std::min<uint32_t>(settings.p, neighbours + 1) : settings.p,
-          settings.k);
-      const double before = ResidentMegabytes();
-      std::shared_ptr<const Plan> plan = MakePlan(spec, 0, catalog, generation).value();
-      const double megabytes = std::max(0.0, ResidentMegabytes() - before);
-      const bool slow = name == "subspace_overlap" || name == "category";
-      const double make = Microseconds(
-          slow ? 1 : 20, [&](uint64_t i) { plan = MakePlan(spec, i, catalog, generation).value(); });
-      // Cursors far apart: as a server meets them that serves many trainers.
-      const double at = Microseconds(settings.calls,
-                                     [&](uint64_t i) { sink += plan->At(MixKey(7, i) >> 2).samples.back(); });
-      row(name, name == "random" ? 0 : generation->num_subspaces(), at, make, megabytes);
-      if (spec.identities_per_batch() == settings.p) {
-        worst = std::max(worst, at);
-        times[name].push_back(at);
-      }
-    }
-    std::mt19937_64 random(1);
-    const double bare = Microseconds(settings.calls, [&](uint64_t) {
-      sink += Draw(*catalog, settings.p, settings.k, random).samples.back();
-    });
-    times["(bare)"].push_back(bare);
-    row("(bare)", 0, bare, 0, 0);
-  }
-  double most_growth = 0;
-  for (const auto& [name, at] : times) {
-    report["ratios"]["growth_" + name] = at.back() / at.front();
-    if (name != "(bare)") most_growth = std::max(most_growth, at.back() / at.front());
-  }
-  report["ratios"]["target_over_worst"] = kTargetMicroseconds / worst;
-  report["ratios"]["largest_over_smallest"] = times["subspace"].back() / times["subspace"].front();
-  report["ratios"]["subspace_over_bare"] = times["subspace"].back() / times["(bare)"].back();
-  std::printf(
-      "worst %.2f us (target %.0f); at the largest N over the smallest: at most %.2f, subspace %.2f, bare "
-      "%.2f%s\n",
-      worst, kTargetMicroseconds, most_growth, times["subspace"].back() / times["subspace"].front(),
-      times["(bare)"].back() / times["(bare)"].front(), sink == 1 ? "." : "");
+  std::printf("%12s %-20s %10s %9s %9s %9s %12s %10s\n", "identities", "plan", "subspaces", "us/batch",
+              "least", "most", "us to make", "plan's MB");
+  for (const Candidate& candidate : candidates) report["rows"].push_back(Row(settings, candidate));
+  report["resident_megabytes"] = ResidentMegabytes();
+  Summarize(candidates, &report["ratios"]);
+  if (sink == 1) std::printf(".");  // so that nothing is left out as unused
   if (!settings.out.empty() && !(std::ofstream(settings.out) << report.dump(2) << "\n")) {
     std::cerr << "bench_plan: cannot write " << settings.out << "\n";
     return 1;
@@ -216,11 +273,18 @@ int main(int argc, char** argv) {
   doppel::BenchSettings settings;
   app.add_option("--identities-per-batch", settings.p, "P")->capture_default_str();
   app.add_option("--samples-per-identity", settings.k, "K")->capture_default_str();
-  app.add_option("--neighbours", settings.neighbours, "Neighbours per identity (at most 16 beyond a million)")
-      ->capture_default_str();
+  app.add_option("--neighbours", settings.neighbours, "Neighbours per identity; 4 bytes each")
+      ->capture_default_str()
+      ->check(CLI::Range(31, 4096));
   app.add_option("--guarded", settings.guarded, "Pairs and samples on the guard list")->capture_default_str();
-  app.add_option("--largest", settings.largest, "The largest catalog, in identities")->capture_default_str();
+  app.add_option("--largest", settings.largest, "The largest catalog, in identities")
+      ->capture_default_str()
+      ->check(CLI::Range(doppel::kSmallest, uint64_t{100000000}));
   app.add_option("--batches", settings.calls, "Batches per round")->capture_default_str();
+  app.add_option("--rounds", settings.rounds, "Rounds over all plans and sizes; medians are printed")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--only", settings.only, "One plan");
   app.add_option("--out", settings.out, "Write the results there as JSON");
   CLI11_PARSE(app, argc, argv);
   return doppel::Run(settings);

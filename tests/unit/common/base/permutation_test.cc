@@ -99,7 +99,7 @@ TEST(KeyedPermutationTest, ARangeIsItsElements) {
   for (const uint64_t n : {uint64_t{1}, uint64_t{2}, uint64_t{7}, uint64_t{1000}, uint64_t{101740},
                            (uint64_t{1} << 40) + 1, ~uint64_t{0}}) {
     const KeyedPermutation permutation(n, 11);
-    for (const uint64_t count : {0, 1, 7, 8, 9, 255, 256, 257, 600}) {
+    for (const uint64_t count : {0, 1, 4, 5, 8, 9, 16, 17, 32, 33, 255, 256, 257, 600}) {
       if (count > n) continue;
       for (const uint64_t begin : {uint64_t{0}, n - count}) {
         std::vector<uint64_t> range(count, 5);

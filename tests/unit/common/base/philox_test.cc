@@ -92,18 +92,37 @@ TEST(MixKeyTest, SmallValuesDoNotCollide) {
   EXPECT_EQ(keys.size(), 300U * 300U);
 }
 
-TEST(PhiloxTest, FirstBlocksAreTheBlocks) {
+TEST(PhiloxTest, ManyBlocksAreTheBlocks) {
   for (const uint64_t key : {uint64_t{0}, uint64_t{0x123456789abcdef0}, ~uint64_t{0}}) {
-    for (uint32_t count = 0; count < 20; ++count) {
-      std::vector<uint32_t> blocks(4 * count + 1, 7);
-      Philox(key).FirstBlocks(count, blocks.data());
-      for (uint32_t i = 0; i < count; ++i) {
-        const std::array<uint32_t, 4> block = Philox(key).Block(i);
-        for (uint32_t word = 0; word < 4; ++word)
-          ASSERT_EQ(blocks[4 * i + word], block[word]) << count << " " << i;
+    for (const uint32_t first : {0U, 1U, 8U, 0xfffffe00U}) {
+      for (uint32_t count = 0; count < 20; ++count) {
+        std::vector<uint32_t> blocks(4 * count + 1, 7);
+        Philox(key).Blocks(first, count, blocks.data());
+        for (uint32_t i = 0; i < count; ++i) {
+          const std::array<uint32_t, 4> block = Philox(key).Block(first + i);
+          for (uint32_t word = 0; word < 4; ++word)
+            ASSERT_EQ(blocks[4 * i + word], block[word]) << first << " " << count << " " << i;
+        }
+        EXPECT_EQ(blocks[4 * count], 7U) << "written past the end of " << count;
       }
-      EXPECT_EQ(blocks[4 * count], 7U) << "written past the end of " << count;
     }
+  }
+}
+
+TEST(PhiloxTest, BlocksOfManyKeysAreTheBlocks) {
+  std::vector<uint64_t> keys;
+  std::vector<uint32_t> counters;
+  for (uint32_t count = 0; count < 40; ++count) {
+    std::vector<uint32_t> blocks(4 * count + 1, 7);
+    Philox::BlocksOfKeys(keys.data(), counters.data(), count, blocks.data());
+    for (uint32_t i = 0; i < count; ++i) {
+      const std::array<uint32_t, 4> block = Philox(keys[i]).Block(counters[i]);
+      for (uint32_t word = 0; word < 4; ++word)
+        ASSERT_EQ(blocks[4 * i + word], block[word]) << count << " " << i;
+    }
+    EXPECT_EQ(blocks[4 * count], 7U) << "written past the end of " << count;
+    keys.push_back(MixKey(count, 3));
+    counters.push_back(static_cast<uint32_t>(MixKey(count, 4)) >> (count % 32));
   }
 }
 

@@ -98,7 +98,13 @@ TEST(OverlapPlan, EveryoneIsInTheSubspacesWithTheNearestCentroids) {
   for (uint32_t cell = 0; cell < cells->count(); ++cell) {
     for (uint64_t i = 0; i < cells->size(cell); ++i) {
       EXPECT_TRUE(found[cells->At(cell, i)].insert(cell).second);
-      EXPECT_EQ(cells->Home(cell, i), generation->SubspaceOf(cells->At(cell, i)) == cell);
+      EXPECT_EQ(i < cells->AtHome(cell), generation->SubspaceOf(cells->At(cell, i)) == cell);
+    }
+    std::vector<uint64_t> gathered(cells->size(cell));
+    for (uint64_t i = 0; i < gathered.size(); ++i) gathered[i] = gathered.size() - 1 - i;
+    cells->Gather(cell, gathered.size(), gathered.data());
+    for (uint64_t i = 0; i < gathered.size(); ++i) {
+      EXPECT_EQ(gathered[i], cells->At(cell, gathered.size() - 1 - i));
     }
   }
   for (uint64_t identity = 0; identity < 500; ++identity) {

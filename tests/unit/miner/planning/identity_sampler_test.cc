@@ -70,14 +70,15 @@ TEST(IdentitySampler, AllAtOnceAreTheSameAndLeaveOutWhoHasNone) {
   const FakeCatalog catalog(counts);
   for (const uint64_t epoch : {uint64_t{0}, uint64_t{41}, (uint64_t{1} << 40) + 3}) {
     const IdentitySampler sampler(9, 5);
-    std::vector<uint64_t> identities, kept, one_by_one, all = {1};
+    std::vector<uint64_t> identities, rotations, kept, one_by_one, all = {1};
     for (uint64_t i = 300; i-- > 0;) identities.push_back(i);
     for (const uint64_t identity : identities) {
       const IdentitySamples samples = catalog.Samples(identity);
       if (samples.count > 0) kept.push_back(identity);
-      sampler.Append(identity, epoch, samples, &one_by_one);
+      rotations.push_back(epoch + identity % 3);
+      sampler.Append(identity, rotations.back(), samples, &one_by_one);
     }
-    sampler.AppendAll(catalog, epoch, &identities, &all);
+    sampler.AppendAll(catalog, rotations, &identities, &all);
     EXPECT_EQ(identities, kept);
     EXPECT_EQ(all.front(), 1u);
     EXPECT_EQ(std::vector<uint64_t>(all.begin() + 1, all.end()), one_by_one);
