@@ -31,9 +31,12 @@
 namespace doppel {
 namespace {
 
-// What an append that died, or one whose end was cut off, has left there.
+// What an append that died, or one whose end was cut off, has left there: all that the manifest does not name.
 absl::Status RemoveLeftovers(FileSystem& fs, const std::string& directory,
                              const v1::CatalogManifest& manifest) {
+  // The manifest may be that of an append that died between its rename and this: until it is sure to stay the
+  // tables of the version before are not left over, and nobody may hear that the data is there.
+  RETURN_IF_ERROR(fs.SyncDirectory(directory));
   std::set<std::string> named = {catalog_format::kManifest};
   for (const v1::FileDigest& file : manifest.files()) named.insert(file.name());
   ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(directory));
@@ -201,10 +204,10 @@ absl::StatusOr<CatalogBuildSummary> AppendToCatalog(const DatasetReader& dataset
 
   summary.unchanged = additions.empty();
   summary.manifest = base;
+  if (!options.build.dry_run) RETURN_IF_ERROR(RemoveLeftovers(fs, directory, base));
   if (!summary.unchanged) {
     // Sums of damaged tables must not become those of good ones.
     RETURN_IF_ERROR(catalog->Verify());
-    if (!options.build.dry_run) RETURN_IF_ERROR(RemoveLeftovers(fs, directory, base));
     VersionWriter writer(fs, *catalog, base, dataset, entries, additions);
     ASSIGN_OR_RETURN(summary.manifest, writer.Describe(summary.skipped.size()));
     if (!options.build.dry_run) {
