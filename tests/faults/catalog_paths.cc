@@ -1,3 +1,4 @@
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 #include "common/catalog/catalog_packer.h"
 #include "common/catalog/catalog_version.h"
 #include "common/catalog/readers/reader.h"
+#include "common/io/crc32c.h"
 #include "tests/faults/durable_path.h"
 #include "tests/support/catalog_fixture.h"
 
@@ -147,7 +149,8 @@ std::string Content(const Catalog& catalog) {
 // that is there, and a record that cannot be used.
 class AppendPath : public DurablePath {
  public:
-  AppendPath() {
+  // `raw`: to a packed catalog of raw pixels, so images are written as well.
+  explicit AppendPath(bool raw) : raw_(raw) {
     const auto image = [this](const std::string& name, int seed) {
       testing::WriteTestFile(data_ / name, testing::MakeTestImage(seed, 0, 8));
     };
@@ -167,12 +170,18 @@ class AppendPath : public DurablePath {
       expected_.push_back(Content(*Catalog::Open(undisturbed).value()));
     }
   }
-  std::string name() const override { return "catalog append"; }
+  std::string name() const override { return raw_ ? "catalog append, raw pixels" : "catalog append"; }
   int steps() const override { return 2; }
   void Prepare(const std::string& dir) override {
     const auto dataset = OpenDataset("imagefolder", data_ / "0", {});
     Sound(dataset.status());
-    Sound(BuildCatalog(**dataset, dir + "/catalog", {}).status());
+    const std::string catalog = dir + "/catalog";
+    if (!raw_) return Sound(BuildCatalog(**dataset, catalog, {}).status());
+    Sound(BuildCatalog(**dataset, catalog + "-of-images", {}).status());
+    PackOptions options;
+    options.raw = {2, 2, 1};
+    options.decode = Decode;
+    Sound(PackCatalog(*Catalog::Open(catalog + "-of-images").value(), catalog, options).status());
   }
   absl::StatusOr<std::unique_ptr<Session>> Open(FileSystem& fs, const std::string& dir) override {
     return std::unique_ptr<Session>(std::make_unique<AppendSession>(fs, dir, *this));
@@ -208,9 +217,19 @@ class AppendPath : public DurablePath {
     CatalogAppendOptions options;
     options.build.resume = true;
     options.build.threads = 1;
+    if (raw_) options.decode = Decode;
+    options.shard_bytes = 2500;  // two images
     return AppendToCatalog(*dataset, catalog, options, fs).status();
   }
 
+  // Four pixels that depend on all of the image.
+  static absl::Status Decode(absl::string_view encoded, const PixelShape&, char* out) {
+    const uint32_t crc = Crc32c(encoded);
+    std::memcpy(out, &crc, sizeof(crc));
+    return absl::OkStatus();
+  }
+
+  const bool raw_;
   const testing::TempDir data_;
   std::vector<std::string> expected_;
 };
@@ -219,7 +238,8 @@ class AppendPath : public DurablePath {
 
 void AddCatalogPaths(DurablePaths& paths) {
   paths.push_back(std::make_unique<ImportPath>());
-  paths.push_back(std::make_unique<AppendPath>());
+  paths.push_back(std::make_unique<AppendPath>(false));
+  paths.push_back(std::make_unique<AppendPath>(true));
   paths.push_back(std::make_unique<PackPath>());
 }
 

@@ -43,7 +43,8 @@ struct Mode {
   double short_write;
   bool power_cut;
   Survivors survivors;
-  // What comes next does so on the same disk, and the power is cut at the end of it: all is acknowledged then.
+  // What comes next does so on the same disk, and the power is cut at the end of it: all is acknowledged
+  // then.
   bool cut_at_the_end = false;
 };
 constexpr Mode kModes[] = {
@@ -79,6 +80,7 @@ class Enumeration {
   Tally Run() {
     tally_.calls = CallsOfAWholeLife();
     for (const Mode& mode : kModes) {
+      if (mode.cut_at_the_end && !path_.repeatable()) continue;
       for (uint64_t call = 0; call < tally_.calls; ++call) Point(mode, call);
     }
     return tally_;
