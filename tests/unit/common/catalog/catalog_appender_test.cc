@@ -3,120 +3,30 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/catalog/catalog.h"
 #include "common/catalog/catalog_packer.h"
 #include "common/catalog/catalog_version.h"
-#include "common/io/crc32c.h"
 #include "common/io/fault_file_system.h"
 #include "tests/support/catalog_fixture.h"
+#include "tests/unit/common/catalog/appending.h"
 
 namespace doppel {
 namespace {
 
-using doppel::testing::MakeTar;
 using doppel::testing::MakeTestImage;
 using doppel::testing::ReadTestFile;
-using doppel::testing::TempDir;
 using doppel::testing::WriteTestFile;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
-class CatalogAppenderTest : public ::testing::Test {
- protected:
-  // "a/1" is an image of identity a.
-  void Images(const std::string& folder, const std::vector<std::string>& names, int seed = 0) {
-    for (const std::string& name : names) {
-      WriteTestFile(dir_ / absl::StrCat(folder, "/", name, ".png"),
-                    MakeTestImage(static_cast<int>(name[0]) + seed, name.back(), 8));
-    }
-  }
-  // A shard of images "split/identity/key".
-  void Shard(const std::string& folder, const std::vector<std::string>& names) {
-    std::vector<std::pair<std::string, std::string>> members;
-    for (const std::string& name : names) {
-      const std::vector<std::string> parts = absl::StrSplit(name, '/');
-      members.emplace_back(absl::StrCat(parts[1], parts[2], ".png"),
-                           MakeTestImage(parts[1][0], parts[2][0], 8));
-      members.emplace_back(absl::StrCat(parts[1], parts[2], ".json"),
-                           absl::StrCat(R"({"identity":")", parts[1], R"(","split":")", parts[0], R"("})"));
-    }
-    WriteTestFile(dir_ / absl::StrCat(folder, "/0.tar"), MakeTar(members));
-  }
-  absl::StatusOr<CatalogBuildSummary> Import(const std::string& data, FileSystem& fs = PosixFileSystem()) {
-    const auto dataset = OpenDataset("auto", dir_ / data);
-    if (!dataset.ok()) return dataset.status();
-    return BuildCatalog(**dataset, dir_ / "c", {}, fs);
-  }
-  absl::StatusOr<CatalogBuildSummary> Append(const std::string& data,
-                                             const CatalogAppendOptions& options = {},
-                                             FileSystem& fs = PosixFileSystem()) {
-    const auto dataset = OpenDataset("auto", dir_ / data);
-    if (!dataset.ok()) return dataset.status();
-    return AppendToCatalog(**dataset, dir_ / "c", options, fs);
-  }
-  std::shared_ptr<const Catalog> Open() {
-    auto opened = Catalog::Open(dir_ / "c");
-    EXPECT_TRUE(opened.ok()) << opened.status();
-    return *opened;
-  }
-  static std::vector<std::string> Names(const Catalog& catalog) {
-    std::vector<std::string> names;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) names.emplace_back(catalog.IdentityName(i));
-    return names;
-  }
-  static std::vector<uint64_t> SamplesOf(const Catalog& catalog, uint64_t identity) {
-    std::vector<uint64_t> numbers;
-    const IdentitySamples samples = catalog.Samples(identity);
-    for (uint64_t j = 0; j < samples.count; ++j) numbers.push_back(samples[j]);
-    return numbers;
-  }
-  // Each sample belongs to whom it says, has a key, and its bytes are those of the import.
-  static void ExpectWhole(const Catalog& catalog) {
-    EXPECT_TRUE(catalog.Verify().ok()) << catalog.Verify();
-    std::set<uint64_t> seen;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) {
-      EXPECT_GT(catalog.Samples(i).count, 0);
-      for (const uint64_t s : SamplesOf(catalog, i)) {
-        EXPECT_TRUE(seen.insert(s).second) << s;
-        EXPECT_EQ(catalog.Sample(s).identity, i);
-        EXPECT_FALSE(catalog.SampleKey(s).empty());
-        EXPECT_TRUE(catalog.ReadChecked(s).ok()) << catalog.ReadChecked(s).status();
-      }
-      EXPECT_EQ(*catalog.FindIdentity(catalog.IdentityName(i)), i);
-    }
-    EXPECT_EQ(seen.size(), catalog.num_samples());
-  }
-  // All that a catalog says of a sample, by its number.
-  static std::vector<std::string> Content(const Catalog& catalog) {
-    std::vector<std::string> content;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) {
-      std::string text(catalog.IdentityName(i));
-      for (const uint64_t s : SamplesOf(catalog, i)) {
-        absl::StrAppend(&text, " ", s, "=", catalog.SampleKey(s), "@", catalog.SamplePath(s));
-      }
-      content.push_back(text);
-    }
-    return content;
-  }
-  std::vector<std::string> Files() {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(dir_ / "c"))
-      names.push_back(entry.path().filename());
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-  TempDir dir_;
-};
+using CatalogAppenderTest = doppel::testing::AppendFixture;
 
 TEST_F(CatalogAppenderTest, NewIdentitiesFollowAndNumbersStay) {
   Images("old", {"b/1", "b/2", "d/1"});
@@ -410,168 +320,6 @@ TEST_F(CatalogAppenderTest, PackingMakesAFirstVersionOfIt) {
   ExpectWhole(**packed);
   EXPECT_THAT(Names(**packed), ElementsAre("a", "b"));
   EXPECT_EQ((*packed)->num_samples(), 4);
-}
-
-// Pixels that depend on the image's bytes, unless "undecodable" stands in them.
-absl::Status DecodeTwoPixels(absl::string_view encoded, const PixelShape& shape, char* out) {
-  if (absl::StrContains(encoded, "undecodable")) return absl::InvalidArgumentError("no pixels");
-  std::fill_n(out, shape.bytes(), static_cast<char>(Crc32c(encoded)));
-  return absl::OkStatus();
-}
-
-class RawAppendTest : public CatalogAppenderTest {
- protected:
-  static constexpr PixelShape kShape = {1, 2, 1};
-  // The catalog of `data`, as raw pixels.
-  void Pack(const std::string& data) {
-    ASSERT_TRUE(Import(data).ok());
-    PackOptions pack;
-    pack.raw = kShape;
-    pack.decode = DecodeTwoPixels;
-    ASSERT_TRUE(PackCatalog(*Open(), dir_ / "packed", pack).ok());
-    std::filesystem::remove_all(dir_ / "c");
-    std::filesystem::rename(dir_ / "packed", dir_ / "c");
-  }
-  static CatalogAppendOptions Decoding() {
-    CatalogAppendOptions options;
-    options.decode = DecodeTwoPixels;
-    return options;
-  }
-  // The image as Images() made it, under its number.
-  static void ExpectPixels(const Catalog& catalog, uint64_t sample, const std::string& image) {
-    EXPECT_EQ(catalog.Encoding(sample), SampleEncoding::kRawPixels);
-    std::string pixels(kShape.bytes(), '\0');
-    ASSERT_TRUE(DecodeTwoPixels(image, kShape, pixels.data()).ok());
-    EXPECT_EQ(catalog.ReadChecked(sample)->data, PnmHeader(kShape) + pixels) << sample;
-  }
-};
-
-TEST_F(RawAppendTest, NewImagesBecomePixels) {
-  Images("old", {"a/1", "b/1"});
-  Images("new", {"a/2", "c/1"});
-  Pack("old");
-  const std::string first = Open()->fingerprint();
-  const auto summary = Append("new", Decoding());
-  ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_EQ(summary->new_identities, 1);
-  EXPECT_EQ(summary->extended_identities, 1);
-  EXPECT_EQ(summary->new_samples, 2);
-  const auto catalog = Open();
-  ExpectWhole(*catalog);
-  EXPECT_THAT(Names(*catalog), ElementsAre("a", "b", "c"));
-  EXPECT_THAT(SamplesOf(*catalog, 0), ElementsAre(0, 2));
-  ExpectPixels(*catalog, 2, MakeTestImage('a', '2', 8));
-  ExpectPixels(*catalog, 3, MakeTestImage('c', '1', 8));
-  ExpectPixels(*catalog, 1, MakeTestImage('b', '1', 8));
-  EXPECT_EQ((*CatalogAtVersion(catalog, first))->num_samples(), 2);
-  // The images are in the catalog's own folder, and it may be moved.
-  std::filesystem::remove_all(dir_ / "new");
-  std::filesystem::rename(dir_ / "c", dir_ / "moved");
-  std::filesystem::create_directory(dir_ / "c");
-  ExpectWhole(**Catalog::Open(dir_ / "moved"));
-  EXPECT_TRUE(std::filesystem::exists(dir_ / "moved/pack-2-000000.tar"));
-}
-
-TEST_F(RawAppendTest, SameDataTwiceChangesNothing) {
-  Images("old", {"a/1", "b/1"});
-  Images("new", {"a/2", "c/1"});
-  Pack("old");
-  ASSERT_TRUE(Append("new", Decoding()).ok());
-  const std::vector<std::string> files = Files();
-  for (const char* data : {"new", "old"}) {
-    const auto again = Append(data, Decoding());
-    ASSERT_TRUE(again.ok()) << again.status();
-    EXPECT_TRUE(again->unchanged);
-    EXPECT_EQ(again->known_samples, 2);
-    EXPECT_THAT(again->skipped, IsEmpty());
-  }
-  EXPECT_EQ(Files(), files);
-}
-
-TEST_F(RawAppendTest, ThreeInARowAndPackedAgain) {
-  Images("old", {"m/1"});
-  Pack("old");
-  CatalogAppendOptions options = Decoding();
-  options.shard_bytes = 1;  // one for each sample
-  for (const char* identity : {"a", "z", "b"}) {
-    Images(identity, {absl::StrCat(identity, "/1"), absl::StrCat("m/", identity)});
-    const auto summary = Append(identity, options);
-    ASSERT_TRUE(summary.ok()) << summary.status();
-    ExpectWhole(*Open());
-  }
-  EXPECT_EQ(Open()->num_sources(), 7);
-  EXPECT_THAT(Names(*Open()), ElementsAre("m", "a", "z", "b"));
-  ASSERT_TRUE(PackCatalog(*Open(), dir_ / "again", {}).ok());
-  const auto again = *Catalog::Open(dir_ / "again");
-  ExpectWhole(*again);
-  EXPECT_THAT(Names(*again), ElementsAre("a", "b", "m", "z"));
-  EXPECT_EQ(again->Encoding(0), SampleEncoding::kRawPixels);
-}
-
-TEST_F(RawAppendTest, WhatCannotBeDecodedIsNamed) {
-  Images("old", {"a/1"});
-  Images("new", {"b/1", "c/1"});
-  // Its header is that of an image.
-  WriteTestFile(dir_ / "new/b/2.png", MakeTestImage(1, 1, 8) + "undecodable");
-  WriteTestFile(dir_ / "new/d/1.png", MakeTestImage(1, 2, 8) + "undecodable");
-  Pack("old");
-  const std::vector<std::string> files = Files();
-  CatalogAppendOptions strict = Decoding();
-  strict.build.strict = true;
-  EXPECT_TRUE(absl::IsDataLoss(Append("new", strict).status()));
-  EXPECT_EQ(Files(), files);
-  const auto summary = Append("new", Decoding());
-  ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_THAT(summary->skipped_by_reason, ElementsAre(Pair("corrupt image", 2)));
-  EXPECT_EQ(summary->new_identities, 2);
-  EXPECT_EQ(summary->new_samples, 2);
-  EXPECT_THAT(Names(*Open()), ElementsAre("a", "b", "c"));
-  ExpectWhole(*Open());
-}
-
-TEST_F(RawAppendTest, NothingDecodableLeavesItAsItWas) {
-  Images("old", {"a/1"});
-  WriteTestFile(dir_ / "new/d/1.png", MakeTestImage(1, 2, 8) + "undecodable");
-  Pack("old");
-  const std::vector<std::string> files = Files();
-  const auto summary = Append("new", Decoding());
-  ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_TRUE(summary->unchanged);
-  EXPECT_EQ(Files(), files);
-}
-
-TEST_F(RawAppendTest, DryRunTellsTheFingerprintAndWritesNothing) {
-  Images("old", {"a/1"});
-  Images("new", {"b/1"});
-  Pack("old");
-  const std::vector<std::string> files = Files();
-  CatalogAppendOptions options = Decoding();
-  options.build.dry_run = true;
-  const auto dry = Append("new", options);
-  ASSERT_TRUE(dry.ok()) << dry.status();
-  EXPECT_EQ(Files(), files);
-  const auto real = Append("new", Decoding());
-  ASSERT_TRUE(real.ok()) << real.status();
-  EXPECT_EQ(dry->manifest.fingerprint(), real->manifest.fingerprint());
-}
-
-TEST_F(RawAppendTest, AnotherImageUnderAKnownKeyIsNamed) {
-  Images("old", {"a/1"});
-  Images("new", {"a/1", "a/2"}, 5);
-  Pack("old");
-  const auto summary = Append("new", Decoding());
-  ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_THAT(summary->skipped_by_reason, ElementsAre(Pair("changed", 1)));
-  ExpectPixels(*Open(), 0, MakeTestImage('a', '1', 8));
-}
-
-TEST_F(RawAppendTest, WithoutADecoderItSaysWhatToDo) {
-  Images("old", {"a/1"});
-  Images("new", {"b/1"});
-  Pack("old");
-  const auto refused = Append("new");
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("pack that again"));
 }
 
 TEST_F(CatalogAppenderTest, LeftoversGoWithTheNextAppendThatBringsNothing) {
