@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/catalog/catalog_builder.h"
+#include "common/catalog/catalog_packer.h"
 #include "common/catalog/readers/reader.h"
 #include "common/io/file_system.h"
 
@@ -14,6 +15,9 @@ struct CatalogAppendOptions {
   // All samples are of this split, whatever the data says. Empty: what the data says; data that names none
   // belongs to the catalog's split if it has one alone.
   std::string split;
+  // A catalog of raw pixels: turns the images into pixels of its size.
+  PixelDecoder decode;
+  uint64_t shard_bytes = uint64_t{1} << 30;  // of the shards of such pixels
 };
 
 // Adds a data set to the catalog in `directory`, which becomes a new version of it (specification:
@@ -28,9 +32,14 @@ struct CatalogAppendOptions {
 // one, and what is left of the other is removed by the next append. Who has the old version open reads on.
 // Earlier versions can be read from the new one (catalog_version.h).
 //
-// NOT_FOUND: there is no catalog. FAILED_PRECONDITION: it holds raw pixels. INVALID_ARGUMENT: the data's
-// splits do not go with the catalog's; no usable sample. DATA_LOSS: the catalog's tables are damaged, or
-// `strict` and a record cannot be used. Memory: as BuildCatalog, for the appended samples alone.
+// A catalog of raw pixels stays one: the new images are decoded to its size and written to tar shards of
+// their own in `directory`, before the tables. What cannot be decoded is left out and named, and a key's
+// image is the same if it becomes the same pixels.
+//
+// NOT_FOUND: there is no catalog. FAILED_PRECONDITION: it holds raw pixels and `decode` is not set.
+// INVALID_ARGUMENT: the data's splits do not go with the catalog's; no usable sample. DATA_LOSS: the
+// catalog's tables are damaged, or `strict` and a record cannot be used. Memory: as BuildCatalog, for the
+// appended samples alone.
 absl::StatusOr<CatalogBuildSummary> AppendToCatalog(const DatasetReader& dataset,
                                                     const std::string& directory,
                                                     const CatalogAppendOptions& options,

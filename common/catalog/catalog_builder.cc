@@ -36,7 +36,11 @@ absl::Status WriteCatalog(FileSystem& fs, const std::string& directory, const En
   RETURN_IF_ERROR(WriteCatalogTables(fs, temporary, entries, summary->skipped, &summary->manifest));
   // Once more, now that the tables' digests are known.
   RETURN_IF_ERROR(CheckCatalogTarget(fs, directory, summary->manifest, force, &summary->unchanged));
-  if (summary->unchanged) return fs.RemoveRecursively(temporary);
+  if (summary->unchanged) {
+    // It may be that of an import that died between its rename and this.
+    RETURN_IF_ERROR(fs.SyncDirectory(DirectoryOf(directory)));
+    return fs.RemoveRecursively(temporary);
+  }
   return PublishCatalog(fs, directory, summary->manifest);
 }
 

@@ -55,7 +55,8 @@ class Packing {
         progress_({"pack", "samples", catalog.num_samples(), stderr, options.quiet}) {}
 
   absl::Status Run() {
-    for (const CatalogSplitInfo& split : catalog_.splits()) {
+    // An appended catalog's splits are several ranges each.
+    for (const CatalogSplitInfo& split : catalog_.sorted_ranges()) {
       const uint64_t end = split.first_identity + split.identities;
       for (uint64_t identity = split.first_identity; identity < end;) {
         const uint64_t first = identity;
@@ -133,9 +134,7 @@ class Packing {
     std::vector<std::string> metadata(count);
     uint64_t bytes = 0;
     for (uint64_t i = 0; i < count; ++i) {
-      const nlohmann::ordered_json json = {
-          {"identity", name}, {"split", split}, {"key", std::string(catalog_.SampleKey(samples[i].sample))}};
-      metadata[i] = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+      metadata[i] = PackedMetadata(name, split, std::string(catalog_.SampleKey(samples[i].sample)));
       bytes += TarMemberBytes(samples[i].content().size()) + TarMemberBytes(metadata[i].size());
     }
     if (shard_ == nullptr || (shard_->size() > 0 && shard_->size() + bytes > options_.shard_bytes)) {
@@ -225,6 +224,11 @@ absl::Status CheckRawShape(const PackOptions& options) {
 
 std::string PnmHeader(const PixelShape& shape) {
   return absl::StrCat(shape.channels == 1 ? "P5" : "P6", "\n", shape.width, " ", shape.height, "\n255\n");
+}
+
+std::string PackedMetadata(const std::string& identity, const std::string& split, const std::string& key) {
+  const nlohmann::ordered_json json = {{"identity", identity}, {"split", split}, {"key", key}};
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 absl::StatusOr<PackSummary> PackCatalog(const Catalog& catalog, const std::string& target,

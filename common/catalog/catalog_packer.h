@@ -56,5 +56,7 @@ absl::StatusOr<PackSummary> PackCatalog(const Catalog& catalog, const std::strin
 
 // "P5\n48 48\n255\n": what stands before the pixels of a binary PNM file.
 std::string PnmHeader(const PixelShape& shape);
+// What stands in a sample's ".json".
+std::string PackedMetadata(const std::string& identity, const std::string& split, const std::string& key);
 
 }  // namespace doppel

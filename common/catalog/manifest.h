@@ -8,11 +8,13 @@
 
 namespace doppel {
 
-// A catalog's manifest: protobuf's JSON, so that people can read it. NOT_FOUND if there is none, DATA_LOSS if
-// it cannot be understood, FAILED_PRECONDITION if a newer program wrote it.
+// A catalog's manifest: protobuf's JSON, so that people can read it. The file holds its own checksum, which
+// is checked here if it is there (older programs wrote none) and is not part of what is returned. NOT_FOUND
+// if there is no manifest, DATA_LOSS if it cannot be understood or its checksum is another one,
+// FAILED_PRECONDITION if a newer program wrote it.
 absl::StatusOr<v1::CatalogManifest> ReadCatalogManifest(FileSystem& fs, const std::string& directory);
 
-// The same message gives the same bytes. INVALID_ARGUMENT if a name is not UTF-8.
+// With its checksum. The same message gives the same bytes. INVALID_ARGUMENT if a name is not UTF-8.
 absl::StatusOr<std::string> FormatCatalogManifest(const v1::CatalogManifest& manifest);
 
 // The lowest version whose programs read this manifest rightly.

@@ -48,12 +48,13 @@ bool SameSource(const v1::CatalogSource& a, const v1::CatalogSource& b) {
 }  // namespace
 
 VersionWriter::VersionWriter(FileSystem& fs, const Catalog& catalog, const v1::CatalogManifest& base,
-                             const DatasetReader& dataset, const EntryCollector& entries,
-                             const std::vector<IdentityAddition>& additions)
+                             const std::string& format, const std::vector<v1::CatalogSource>& sources,
+                             const EntryCollector& entries, const std::vector<IdentityAddition>& additions)
     : fs_(fs),
       catalog_(catalog),
       base_(base),
-      dataset_(dataset),
+      format_(format),
+      dataset_sources_(sources),
       entries_(entries),
       additions_(additions),
       identities_(catalog.num_identities()),
@@ -75,13 +76,17 @@ absl::string_view VersionWriter::NameOf(uint64_t identity) const {
   return identity < catalog_.num_identities() ? catalog_.IdentityName(identity) : AdditionTo(identity)->name;
 }
 
+uint32_t VersionWriter::NextVersion(const v1::CatalogManifest& base) {
+  return std::max<uint32_t>(1, base.version()) + 1;
+}
+
 absl::StatusOr<v1::CatalogManifest> VersionWriter::Describe(uint64_t skipped) {
   v1::CatalogManifest manifest;
   manifest.set_identities(identities_);
   manifest.set_samples(samples_);
   manifest.set_skipped(base_.skipped() + skipped);
-  manifest.set_format(dataset_.format());
-  manifest.set_version(std::max<uint32_t>(1, base_.version()) + 1);
+  manifest.set_format(format_);
+  manifest.set_version(NextVersion(base_));
   *manifest.mutable_earlier() = base_.earlier();
   v1::CatalogVersion* before = manifest.add_earlier();
   before->set_fingerprint(base_.fingerprint());
@@ -124,13 +129,13 @@ absl::Status VersionWriter::DescribeSplits(v1::CatalogManifest* manifest) const 
 void VersionWriter::DescribeSources(v1::CatalogManifest* manifest) {
   constexpr uint32_t kUnused = std::numeric_limits<uint32_t>::max();
   *manifest->mutable_sources() = base_.sources();
-  sources_.assign(dataset_.sources().size(), kUnused);
+  sources_.assign(dataset_sources_.size(), kUnused);
   for (const IdentityAddition& addition : additions_) {
     for (const uint64_t entry : addition.entries) sources_[entries_.sample(entry).source] = 0;
   }
   for (size_t i = 0; i < sources_.size(); ++i) {
     if (sources_[i] == kUnused) continue;
-    const v1::CatalogSource& source = dataset_.sources()[i];
+    const v1::CatalogSource& source = dataset_sources_[i];
     const auto same =
         std::find_if(base_.sources().begin(), base_.sources().end(),
                      [&source](const v1::CatalogSource& other) { return SameSource(source, other); });
@@ -162,6 +167,8 @@ std::string VersionWriter::Fingerprint(const v1::CatalogManifest& manifest) cons
       }
     }
   }
+  const PixelShape raw = catalog_.RawShape(0);
+  if (raw.bytes() > 0) hasher.AddRawPixels(raw.height, raw.width, raw.channels);
   for (const v1::CatalogVersion& version : manifest.earlier())
     hasher.AddEarlierVersion(version.fingerprint());
   return hasher.Finish();

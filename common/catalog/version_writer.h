@@ -29,11 +29,14 @@ struct IdentityAddition {
 // outlives the object. Not thread-safe.
 class VersionWriter {
  public:
-  // `additions`: by identity; new identities have the numbers behind the catalog's, by split and name.
+  // `format` and `sources`: of the data that `entries` are of. `additions`: by identity; new identities have
+  // the numbers behind the catalog's, by split and name.
   VersionWriter(FileSystem& fs, const Catalog& catalog, const v1::CatalogManifest& base,
-                const DatasetReader& dataset, const EntryCollector& entries,
-                const std::vector<IdentityAddition>& additions);
+                const std::string& format, const std::vector<v1::CatalogSource>& sources,
+                const EntryCollector& entries, const std::vector<IdentityAddition>& additions);
 
+  // The number of the version that is made of this one.
+  static uint32_t NextVersion(const v1::CatalogManifest& base);
   // The new version's manifest without the tables' digests.
   absl::StatusOr<v1::CatalogManifest> Describe(uint64_t skipped);
   // After Describe: writes and syncs the tables, with their digests into the manifest, and the folder.
@@ -55,7 +58,8 @@ class VersionWriter {
   FileSystem& fs_;
   const Catalog& catalog_;
   const v1::CatalogManifest& base_;
-  const DatasetReader& dataset_;
+  const std::string format_;
+  const std::vector<v1::CatalogSource>& dataset_sources_;
   const EntryCollector& entries_;
   const std::vector<IdentityAddition>& additions_;
   std::vector<uint32_t> sources_;  // the data set's number → the manifest's

@@ -114,10 +114,10 @@ absl::StatusOr<std::unique_ptr<RecordWriter>> RecordWriter::Open(FileSystem& fs,
   if (keep < size) RETURN_IF_ERROR(fs.Truncate(path, keep));
   ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs.OpenAppend(path));
   if (keep == 0) RETURN_IF_ERROR(file->Append(kRecordMagic));
-  if (keep == 0 || keep < size) {
-    RETURN_IF_ERROR(file->Sync());
-    RETURN_IF_ERROR(fs.SyncDirectory(DirectoryOf(path)));
-  }
+  // Also what was there: a process that died may not have come to it, and whoever has read it here relies on
+  // it.
+  RETURN_IF_ERROR(file->Sync());
+  RETURN_IF_ERROR(fs.SyncDirectory(DirectoryOf(path)));
   return std::unique_ptr<RecordWriter>(new RecordWriter(path, std::move(file)));
 }
 

@@ -166,7 +166,8 @@ absl::StatusOr<std::shared_ptr<const Generation>> GenerationStore::Load(
 
 absl::Status GenerationStore::Remove(uint64_t number) {
   const std::string directory = Directory(number);
-  if (!fs_.Exists(directory)) return absl::OkStatus();
+  // A removal that died may not be durable.
+  if (!fs_.Exists(directory)) return fs_.SyncDirectory(root_);
   // Out of sight first: a crash in the middle of the removal must not leave half a generation.
   const std::string temporary = absl::StrCat(root_, "/", kTemporaryPrefix, number);
   if (fs_.Exists(temporary)) RETURN_IF_ERROR(fs_.RemoveRecursively(temporary));

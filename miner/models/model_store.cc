@@ -357,7 +357,12 @@ absl::StatusOr<v1::StoredModel> ModelStore::MakeLatest(const std::string& hash) 
     return absl::AbortedError(absl::StrCat("model ", hash, " was removed just now; publish it again"));
   }
   v1::StoredModel& stored = it->second;
-  if (Marked(stored).latest()) return Marked(stored);
+  if (Marked(stored).latest()) {
+    // By a process that may have died before it was durable.
+    RETURN_IF_ERROR(options_.fs->SyncDirectory(stored.directory()));
+    RETURN_IF_ERROR(options_.fs->SyncDirectory(options_.root));
+    return Marked(stored);
+  }
   ASSIGN_OR_RETURN(const std::string json, options_.fs->ReadFile(stored.directory() + "/model.json"));
   v1::ModelManifest manifest;
   manifest.set_hash(hash);

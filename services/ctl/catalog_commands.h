@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/catalog/catalog.h"
+#include "common/catalog/catalog_packer.h"
 #include "common/catalog/readers/reader.h"
 #include "services/ctl/console.h"
 
@@ -43,6 +44,9 @@ struct PackCommandOptions {
 };
 // Rewrites a catalog with its images and prints what came of it.
 absl::Status RunPack(const PackCommandOptions& options, const Console& console);
+
+// Decodes images for raw pixels.
+PixelDecoder ImageDecoder();
 
 // "48x48" → height 48, width 48. INVALID_ARGUMENT.
 absl::StatusOr<PixelShape> ParseRawShape(const std::string& text, uint32_t channels);

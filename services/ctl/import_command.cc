@@ -87,7 +87,11 @@ absl::StatusOr<CatalogBuildSummary> Build(const DatasetReader& dataset, const Im
   build.threads = options.threads;
   build.quiet = console.quiet;
   if (!options.append) return BuildCatalog(dataset, options.catalog, build);
-  return AppendToCatalog(dataset, options.catalog, {build, options.split});
+  CatalogAppendOptions append;
+  append.build = build;
+  append.split = options.split;
+  append.decode = ImageDecoder();
+  return AppendToCatalog(dataset, options.catalog, append);
 }
 
 }  // namespace

@@ -30,14 +30,18 @@ absl::StatusOr<PixelShape> ParseRawShape(const std::string& text, uint32_t chann
   return shape;
 }
 
+PixelDecoder ImageDecoder() {
+  return [](absl::string_view encoded, const PixelShape& shape, char* out) {
+    return DecodeImageInto(encoded, static_cast<int>(shape.height), static_cast<int>(shape.width),
+                           static_cast<int>(shape.channels), reinterpret_cast<uint8_t*>(out));
+  };
+}
+
 absl::Status RunPack(const PackCommandOptions& options, const Console& console) {
   PackOptions pack;
   if (!options.raw.empty()) {
     ASSIGN_OR_RETURN(pack.raw, ParseRawShape(options.raw, options.channels));
-    pack.decode = [](absl::string_view encoded, const PixelShape& shape, char* out) {
-      return DecodeImageInto(encoded, static_cast<int>(shape.height), static_cast<int>(shape.width),
-                             static_cast<int>(shape.channels), reinterpret_cast<uint8_t*>(out));
-    };
+    pack.decode = ImageDecoder();
   }
   if (options.shard_bytes == 0) return absl::InvalidArgumentError("--shard-size must not be 0");
   pack.shard_bytes = options.shard_bytes;

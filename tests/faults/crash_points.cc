@@ -6,10 +6,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/io/fault_file_system.h"
@@ -41,6 +43,9 @@ struct Mode {
   double short_write;
   bool power_cut;
   Survivors survivors;
+  // What comes next does so on the same disk, and the power is cut at the end of it: all is acknowledged
+  // then.
+  bool cut_at_the_end = false;
 };
 constexpr Mode kModes[] = {
     {"killed", Error::kIo, Lasting::kForGood, 0, false, Survivors::kSynced},
@@ -50,6 +55,7 @@ constexpr Mode kModes[] = {
     {"EIO once", Error::kIo, Lasting::kOnce, 0, false, Survivors::kSynced},
     {"ENOSPC once, short write", Error::kNoSpace, Lasting::kOnce, 0.5, false, Survivors::kSynced},
     {"ENOSPC from then on", Error::kNoSpace, Lasting::kForGood, 0.5, false, Survivors::kSynced},
+    {"killed, power cut after the rest", Error::kIo, Lasting::kForGood, 0.5, false, Survivors::kSynced, true},
 };
 
 struct Tally {
@@ -61,7 +67,11 @@ struct Tally {
 
 class Enumeration {
  public:
-  Enumeration(DurablePath& path, std::string root) : path_(path), root_(std::move(root)) {
+  // `stride`: of the recovery; 0: the path's own.
+  Enumeration(DurablePath& path, std::string root, uint64_t stride)
+      : path_(path),
+        root_(std::move(root)),
+        stride_(stride > 0 ? stride : static_cast<uint64_t>(path.recovery_stride())) {
     stdfs::create_directories(root_ + "/template");
     path_.Prepare(root_ + "/template");
   }
@@ -70,6 +80,7 @@ class Enumeration {
   Tally Run() {
     tally_.calls = CallsOfAWholeLife();
     for (const Mode& mode : kModes) {
+      if (mode.cut_at_the_end && !path_.repeatable()) continue;
       for (uint64_t call = 0; call < tally_.calls; ++call) Point(mode, call);
     }
     return tally_;
@@ -95,11 +106,12 @@ class Enumeration {
     return counting.calls();
   }
 
-  // Does the steps from `done` on until one is not acknowledged.
-  void Live(FileSystem& fs, const std::string& dir, int& done) {
+  // Does the steps from `done` on, `most` of them, until one is not acknowledged.
+  void Live(FileSystem& fs, const std::string& dir, int& done,
+            int most = std::numeric_limits<int>::max()) const {
     const auto session = path_.Open(fs, dir);
     if (!session.ok()) return;
-    while (done < path_.steps() && (*session)->Do(done).ok()) ++done;
+    for (; most > 0 && done < path_.steps() && (*session)->Do(done).ok(); --most) ++done;
   }
 
   void Point(const Mode& mode, uint64_t call) {
@@ -112,15 +124,20 @@ class Enumeration {
       FaultInjectingFileSystem faulty(disk);
       faulty.Inject({call, mode.error, mode.lasting, mode.short_write});
       Live(faulty, dir, done);
-      if (mode.power_cut) disk.PowerCut(mode.survivors);
+      if (mode.cut_at_the_end) Live(disk, dir, done);
+      if (mode.power_cut || mode.cut_at_the_end) disk.PowerCut(mode.survivors);
+    }
+    if (mode.cut_at_the_end) {
+      if (done < path_.steps()) Fail(absl::StrCat(where, ": does not go on after step ", done));
+      Recover(dir, done, where);
+      return;
     }
     const std::string broken = root_ + "/broken";
     stdfs::remove_all(broken);
     stdfs::copy(dir, broken, stdfs::copy_options::recursive);
     const uint64_t calls = Recover(dir, done, where);
     if (mode.lasting == Lasting::kOnce || calls == 0) return;
-    const auto stride = static_cast<uint64_t>(path_.recovery_stride());
-    for (uint64_t at = call % stride; at < calls; at += stride) {
+    for (uint64_t at = call % stride_; at < calls; at += stride_) {
       BrokenRecovery(mode, broken, at, done, absl::StrCat(where, ", again at call ", at, " of the recovery"));
     }
   }
@@ -135,7 +152,6 @@ class Enumeration {
         return 0;
       }
     }
-    const uint64_t calls = counting.calls();
     int done = acknowledged;
     std::string differs = path_.Differs(dir, done);
     if (!differs.empty() && done < path_.steps()) {
@@ -151,6 +167,12 @@ class Enumeration {
       Fail(absl::StrCat(where, ": after ", acknowledged, " acknowledged steps: ", differs));
       return 0;
     }
+    if (path_.mends_in_step()) {
+      // Also if it was done: that nobody knows.
+      done = acknowledged;
+      Live(counting, dir, done, 1);
+    }
+    const uint64_t calls = counting.calls();
     Live(PosixFileSystem(), dir, done);
     differs = path_.Differs(dir, path_.steps());
     if (done < path_.steps() || !differs.empty()) {
@@ -167,7 +189,7 @@ class Enumeration {
       PowerCutFileSystem disk(PosixFileSystem(), dir);
       FaultInjectingFileSystem faulty(disk);
       faulty.Inject({at, mode.error, mode.lasting, mode.short_write});
-      path_.Open(faulty, dir).status().IgnoreError();
+      Live(faulty, dir, acknowledged, path_.mends_in_step() ? 1 : 0);
       if (mode.power_cut) disk.PowerCut(mode.survivors);
     }
     Recover(dir, acknowledged, where);
@@ -183,19 +205,24 @@ class Enumeration {
 
   DurablePath& path_;
   const std::string root_;
+  const uint64_t stride_;
   Tally tally_;
 };
 
 int Main(int argc, char** argv) {
   std::string output, only;
+  uint64_t stride = 0;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--output" && i + 1 < argc) {
       output = argv[++i];
     } else if (argument == "--only" && i + 1 < argc) {
       only = argv[++i];
+    } else if (argument == "--recovery-stride" && i + 1 < argc && absl::SimpleAtoi(argv[i + 1], &stride)) {
+      ++i;
     } else {
-      std::fprintf(stderr, "usage: crash_points [--output FILE] [--only PART-OF-A-NAME]\n");
+      std::fprintf(stderr,
+                   "usage: crash_points [--output FILE] [--only PART-OF-A-NAME] [--recovery-stride N]\n");
       return 2;
     }
   }
@@ -214,7 +241,7 @@ int Main(int argc, char** argv) {
   for (const auto& path : paths) {
     if (!absl::StrContains(path->name(), only)) continue;
     const absl::Time start = absl::Now();
-    const Tally tally = Enumeration(*path, root + "/path").Run();
+    const Tally tally = Enumeration(*path, root + "/path", stride).Run();
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
     std::printf("%-46s %4d calls %6d points %7d in the recovery %5.1f s %s\n", path->name().c_str(),
                 static_cast<int>(tally.calls), static_cast<int>(tally.points),

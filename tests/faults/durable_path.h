@@ -35,6 +35,12 @@ class DurablePath {
   // differs.
   virtual std::string Differs(const std::string& dir, int done) = 0;
 
+  // Doing a step again that was done and not acknowledged changes nothing. Where it does, the power is not
+  // cut after the rest of a life that was cut off.
+  virtual bool repeatable() const { return true; }
+  // What a crash left is mended by the next step and not by Open: that step is what is broken as the
+  // recovery.
+  virtual bool mends_in_step() const { return false; }
   // Recovery is broken at every n-th of its calls; more than 1 where there would be too many.
   virtual int recovery_stride() const { return 1; }
 };
@@ -42,7 +48,7 @@ class DurablePath {
 using DurablePaths = std::vector<std::unique_ptr<DurablePath>>;
 void AddLogPaths(DurablePaths& paths);      // journal, cleaning, representations, running means
 void AddStorePaths(DurablePaths& paths);    // generations, models, checkpoints, backup
-void AddCatalogPaths(DurablePaths& paths);  // import, pack
+void AddCatalogPaths(DurablePaths& paths);  // import, append, pack
 void AddMinerPaths(DurablePaths& paths);    // the whole control state of a miner
 
 // Dies if it is not OK: the scenario itself is wrong.

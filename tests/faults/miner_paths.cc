@@ -40,6 +40,8 @@ class MinerPath : public DurablePath {
   std::string name() const override { return "miner: mine, activate, guard, pin, retire"; }
   int steps() const override { return 8; }
   int recovery_stride() const override { return 61; }
+  // Mining again makes one more generation.
+  bool repeatable() const override { return false; }
   void Prepare(const std::string& dir) override { WriteModel(dir + "/model", "weights", kMinerDimension); }
 
   absl::StatusOr<std::unique_ptr<Session>> Open(FileSystem& fs, const std::string& dir) override {

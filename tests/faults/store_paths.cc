@@ -244,7 +244,7 @@ class BackupPath : public DurablePath {
     BackupSession(FileSystem& fs, std::string dir) : fs(fs), dir(std::move(dir)) {}
     absl::Status Do(int step) override {
       // It may be there whole, without having been acknowledged.
-      if (fs.Exists(dir + (step == 0 ? "/backup" : "/restored"))) return absl::OkStatus();
+      if (fs.Exists(dir + (step == 0 ? "/backup" : "/restored"))) return fs.SyncDirectory(dir);
       if (step == 0) return BackUpState(fs, dir + "/state", dir + "/backup", {}).status();
       return RestoreState(fs, dir + "/backup", dir + "/restored").status();
     }

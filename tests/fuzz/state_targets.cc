@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "common/base/executor.h"
 #include "common/catalog/catalog.h"
+#include "common/catalog/manifest.h"
 #include "common/catalog/readers/csv_rows.h"
 #include "common/config/config.h"
 #include "common/io/crc32c.h"
@@ -284,9 +285,8 @@ void FuzzCatalog(absl::string_view input) {
   for (v1::CatalogSource& source : *manifest.mutable_sources()) {
     if (absl::string_view(source.path()).substr(0, 1) == "/") source.set_path("samples.bin");
   }
-  std::string mended;
-  const bool printed = google::protobuf::util::MessageToJsonString(manifest, &mended).ok();
-  FuzzFile("manifest.json", parsed && printed ? mended : json);
+  const absl::StatusOr<std::string> mended = FormatCatalogManifest(manifest);
+  FuzzFile("manifest.json", parsed && mended.ok() ? *mended : json);
   if (const auto catalog = Catalog::Open(FuzzFolder()); catalog.ok()) ReadWholeCatalog(**catalog);
 }
 

@@ -6,7 +6,7 @@ import tarfile
 
 import numpy
 
-from harness import BIN, CATALOG, DoppelTest, Stream, mining, run, run_json, spec
+from harness import BIN, CATALOG, DoppelTest, Stream, mining, run, run_json, spec, types
 
 DOPPEL = BIN / "doppel"
 MODEL_FIELDS = {"subspaces": 4, "min_size": 16}
@@ -112,6 +112,25 @@ class AppendTest(DoppelTest):
         self.assertEqual(manifest, (self.catalog / "manifest.json").read_bytes())
         self.assertIn("known", json.dumps(again))
         run(DOPPEL, "inspect", "--catalog", self.catalog, "--verify")
+
+    def test_raw_pixels_are_appended_to_as_pixels(self):
+        raw = self.folder / "raw"
+        before = run_json(DOPPEL, "pack", "--catalog", self.catalog, "--output", raw, "--raw", "24x20", "--channels", "1")
+        added = run_json(DOPPEL, "import", "webdataset", self.more, "--catalog", raw, "--append")["appended"]
+        appended = self.append()
+        self.assertEqual(appended, added)
+        run(DOPPEL, "inspect", "--catalog", raw, "--verify")
+        request = spec("random", p=32, k=2, payload=types.PAYLOAD_KIND_DECODED)
+        request.image.height, request.image.width, request.image.channels = 24, 20, 1
+        wanted = self.start_miner("--embedders", "0", catalog=self.catalog).stream(request, 10)
+        got = self.start_miner("--embedders", "0", catalog=raw, name="raw-miner").stream(request, 10)
+        for one, other in zip(wanted, got, strict=True):
+            self.assertEqual([(s.identity, s.sample) for s in one.samples], [(s.identity, s.sample) for s in other.samples])
+            self.assertEqual(one.pixels, other.pixels)
+        self.assertTrue(any(s.identity >= before["identities"] for batch in got for s in batch.samples))
+        again = run_json(DOPPEL, "import", "webdataset", self.more, "--catalog", raw, "--append")
+        self.assertTrue(again["unchanged"])
+        self.assertEqual(0, again["skipped"]["count"])
 
     def test_what_cannot_be_appended_to(self):
         missing = run(DOPPEL, "import", "webdataset", self.more, "--catalog", self.folder / "none", "--append", check=False)

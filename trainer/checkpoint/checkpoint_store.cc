@@ -119,7 +119,11 @@ absl::Status CheckpointStore::Save(uint64_t step,
                                    const std::function<absl::Status(const std::string&)>& write) {
   const std::string path = PathOf(step);
   if (fs_.Exists(path)) {
-    if (Validate(fs_, path).ok()) return Prune(step);
+    if (Validate(fs_, path).ok()) {
+      // By a process that may have died before its name was durable.
+      RETURN_IF_ERROR(fs_.SyncDirectory(root_));
+      return Prune(step);
+    }
     RETURN_IF_ERROR(fs_.RemoveRecursively(path));
   }
   const std::string temporary = absl::StrCat(root_, "/", kTemporary, step);

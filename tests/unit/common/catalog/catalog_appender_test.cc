@@ -3,118 +3,30 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/catalog/catalog.h"
 #include "common/catalog/catalog_packer.h"
 #include "common/catalog/catalog_version.h"
 #include "common/io/fault_file_system.h"
 #include "tests/support/catalog_fixture.h"
+#include "tests/unit/common/catalog/appending.h"
 
 namespace doppel {
 namespace {
 
-using doppel::testing::MakeTar;
 using doppel::testing::MakeTestImage;
 using doppel::testing::ReadTestFile;
-using doppel::testing::TempDir;
 using doppel::testing::WriteTestFile;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
-class CatalogAppenderTest : public ::testing::Test {
- protected:
-  // "a/1" is an image of identity a.
-  void Images(const std::string& folder, const std::vector<std::string>& names, int seed = 0) {
-    for (const std::string& name : names) {
-      WriteTestFile(dir_ / absl::StrCat(folder, "/", name, ".png"),
-                    MakeTestImage(static_cast<int>(name[0]) + seed, name.back(), 8));
-    }
-  }
-  // A shard of images "split/identity/key".
-  void Shard(const std::string& folder, const std::vector<std::string>& names) {
-    std::vector<std::pair<std::string, std::string>> members;
-    for (const std::string& name : names) {
-      const std::vector<std::string> parts = absl::StrSplit(name, '/');
-      members.emplace_back(absl::StrCat(parts[1], parts[2], ".png"),
-                           MakeTestImage(parts[1][0], parts[2][0], 8));
-      members.emplace_back(absl::StrCat(parts[1], parts[2], ".json"),
-                           absl::StrCat(R"({"identity":")", parts[1], R"(","split":")", parts[0], R"("})"));
-    }
-    WriteTestFile(dir_ / absl::StrCat(folder, "/0.tar"), MakeTar(members));
-  }
-  absl::StatusOr<CatalogBuildSummary> Import(const std::string& data, FileSystem& fs = PosixFileSystem()) {
-    const auto dataset = OpenDataset("auto", dir_ / data);
-    if (!dataset.ok()) return dataset.status();
-    return BuildCatalog(**dataset, dir_ / "c", {}, fs);
-  }
-  absl::StatusOr<CatalogBuildSummary> Append(const std::string& data,
-                                             const CatalogAppendOptions& options = {},
-                                             FileSystem& fs = PosixFileSystem()) {
-    const auto dataset = OpenDataset("auto", dir_ / data);
-    if (!dataset.ok()) return dataset.status();
-    return AppendToCatalog(**dataset, dir_ / "c", options, fs);
-  }
-  std::shared_ptr<const Catalog> Open() {
-    auto opened = Catalog::Open(dir_ / "c");
-    EXPECT_TRUE(opened.ok()) << opened.status();
-    return *opened;
-  }
-  static std::vector<std::string> Names(const Catalog& catalog) {
-    std::vector<std::string> names;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) names.emplace_back(catalog.IdentityName(i));
-    return names;
-  }
-  static std::vector<uint64_t> SamplesOf(const Catalog& catalog, uint64_t identity) {
-    std::vector<uint64_t> numbers;
-    const IdentitySamples samples = catalog.Samples(identity);
-    for (uint64_t j = 0; j < samples.count; ++j) numbers.push_back(samples[j]);
-    return numbers;
-  }
-  // Each sample belongs to whom it says, has a key, and its bytes are those of the import.
-  static void ExpectWhole(const Catalog& catalog) {
-    EXPECT_TRUE(catalog.Verify().ok()) << catalog.Verify();
-    std::set<uint64_t> seen;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) {
-      EXPECT_GT(catalog.Samples(i).count, 0);
-      for (const uint64_t s : SamplesOf(catalog, i)) {
-        EXPECT_TRUE(seen.insert(s).second) << s;
-        EXPECT_EQ(catalog.Sample(s).identity, i);
-        EXPECT_FALSE(catalog.SampleKey(s).empty());
-        EXPECT_TRUE(catalog.ReadChecked(s).ok()) << catalog.ReadChecked(s).status();
-      }
-      EXPECT_EQ(*catalog.FindIdentity(catalog.IdentityName(i)), i);
-    }
-    EXPECT_EQ(seen.size(), catalog.num_samples());
-  }
-  // All that a catalog says of a sample, by its number.
-  static std::vector<std::string> Content(const Catalog& catalog) {
-    std::vector<std::string> content;
-    for (uint64_t i = 0; i < catalog.num_identities(); ++i) {
-      std::string text(catalog.IdentityName(i));
-      for (const uint64_t s : SamplesOf(catalog, i)) {
-        absl::StrAppend(&text, " ", s, "=", catalog.SampleKey(s), "@", catalog.SamplePath(s));
-      }
-      content.push_back(text);
-    }
-    return content;
-  }
-  std::vector<std::string> Files() {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(dir_ / "c"))
-      names.push_back(entry.path().filename());
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-  TempDir dir_;
-};
+using CatalogAppenderTest = doppel::testing::AppendFixture;
 
 TEST_F(CatalogAppenderTest, NewIdentitiesFollowAndNumbersStay) {
   Images("old", {"b/1", "b/2", "d/1"});
@@ -410,21 +322,30 @@ TEST_F(CatalogAppenderTest, PackingMakesAFirstVersionOfIt) {
   EXPECT_EQ((*packed)->num_samples(), 4);
 }
 
-TEST_F(CatalogAppenderTest, RawPixelsAreRefused) {
+TEST_F(CatalogAppenderTest, LeftoversGoWithTheNextAppendThatBringsNothing) {
   Images("old", {"a/1"});
-  Images("new", {"b/1"});
   ASSERT_TRUE(Import("old").ok());
-  PackOptions pack;
-  pack.raw = {2, 2, 1};
-  pack.decode = [](absl::string_view, const PixelShape& shape, char* out) {
-    std::fill_n(out, shape.bytes(), 'x');
-    return absl::OkStatus();
-  };
-  ASSERT_TRUE(PackCatalog(*Open(), dir_ / "packed", pack).ok());
-  std::filesystem::remove_all(dir_ / "c");
-  std::filesystem::rename(dir_ / "packed", dir_ / "c");
-  const auto refused = Append("new");
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+  const std::vector<std::string> files = Files();
+  for (const char* name : {"samples-2.tbl", "skipped-2.jsonl", "manifest.json.tmp", "pack-2-000000.tar"})
+    WriteTestFile(dir_ / absl::StrCat("c/", name), "half");
+  WriteTestFile(dir_ / "c/pack-notes.tar", "somebody's");
+  ASSERT_TRUE(Append("old").ok());
+  EXPECT_EQ(ReadTestFile(dir_ / "c/pack-notes.tar"), "somebody's");
+  std::filesystem::remove(dir_ / "c/pack-notes.tar");
+  EXPECT_EQ(Files(), files);
+}
+
+TEST_F(CatalogAppenderTest, PackingKeepsSplitsThatAreSeveralRanges) {
+  Shard("old", {"train/b/1", "test/t/1"});
+  Shard("new", {"train/a/1", "train/b/2", "test/s/1"});
+  ASSERT_TRUE(Import("old").ok());
+  ASSERT_TRUE(Append("new").ok());
+  ASSERT_TRUE(PackCatalog(*Open(), dir_ / "packed", {}).ok());
+  const auto packed = *Catalog::Open(dir_ / "packed");
+  ExpectWhole(*packed);
+  EXPECT_THAT(Names(*packed), ElementsAre("a", "b", "s", "t"));
+  EXPECT_EQ(packed->Split("train")->identities, 2);
+  EXPECT_EQ(packed->Split("train")->samples, 3);
 }
 
 TEST_F(CatalogAppenderTest, UnnamedSplitIsTheOnlyOne) {

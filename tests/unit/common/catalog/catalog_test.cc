@@ -6,7 +6,12 @@
 #include <filesystem>
 #include <thread>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/catalog/catalog_builder.h"
+#include "common/catalog/manifest.h"
+#include "common/io/atomic_file.h"
+#include "common/io/memory_file_system.h"
 #include "tests/support/catalog_fixture.h"
 
 namespace doppel {
@@ -159,10 +164,16 @@ TEST(CatalogTest, EveryFlippedByteIsFoundAndHarmless) {
 
 TEST(CatalogTest, VerifyAcceptsAGoodOne) { EXPECT_TRUE(CatalogFixture().catalog()->Verify().ok()); }
 
+// As somebody does who changes it on purpose.
+std::string WithoutChecksum(std::string manifest) {
+  const std::string field = "\"checksum\": \"";
+  return manifest.erase(manifest.find(field) + field.size(), 8);
+}
+
 TEST(CatalogTest, VerifyNoticesAnotherFingerprint) {
   const CatalogFixture fixture;
   const std::string path = fixture.directory() + "/manifest.json";
-  std::string json = ReadTestFile(path);
+  std::string json = WithoutChecksum(ReadTestFile(path));
   const size_t at = json.find(fixture.catalog()->fingerprint());
   json[at] = json[at] == '0' ? '1' : '0';
   WriteTestFile(path, json);
@@ -175,10 +186,65 @@ TEST(CatalogTest, BrokenOrNewerManifestIsRefused) {
   const std::string good = ReadTestFile(path);
   WriteTestFile(path, good.substr(0, good.size() / 2));
   EXPECT_EQ(Catalog::Open(fixture.directory()).status().code(), absl::StatusCode::kDataLoss);
-  std::string newer = good;
+  std::string newer = WithoutChecksum(good);
   newer.replace(newer.find("\"format_version\": 1"), 19, "\"format_version\": 4");
   WriteTestFile(path, newer);
   EXPECT_EQ(Catalog::Open(fixture.directory()).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(CatalogTest, EveryFlippedBitOfTheManifestIsFound) {
+  CatalogFixtureOptions options;
+  options.identities = 2;
+  options.shards = 1;
+  const CatalogFixture fixture(options);
+  const std::string good = ReadTestFile(fixture.directory() + "/manifest.json");
+  InMemoryFileSystem memory;
+  uint64_t by_checksum = 0;
+  for (size_t bit = 0; bit < 8 * good.size(); ++bit) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
+    ASSERT_TRUE(WriteFileAtomically(memory, "/manifest.json", bad).ok());
+    const absl::Status status = ReadCatalogManifest(memory, "").status();
+    ASSERT_EQ(status.code(), absl::StatusCode::kDataLoss) << "bit " << bit << " " << status;
+    ASSERT_THAT(std::string(status.message()), HasSubstr("/manifest.json"));
+    by_checksum += absl::StrContains(status.message(), "\"checksum\" says") ? 1 : 0;
+  }
+  // The others are no JSON.
+  EXPECT_GT(by_checksum, 2 * good.size());
+  ASSERT_TRUE(WriteFileAtomically(memory, "/manifest.json", good).ok());
+  const auto manifest = ReadCatalogManifest(memory, "");
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_EQ(*FormatCatalogManifest(*manifest), good);
+}
+
+TEST(CatalogTest, ManifestWithoutAChecksumIsRead) {
+  const CatalogFixture fixture;
+  const std::string path = fixture.directory() + "/manifest.json";
+  const std::string good = ReadTestFile(path);
+  WriteTestFile(path, WithoutChecksum(good));
+  EXPECT_TRUE(Catalog::Open(fixture.directory()).ok());
+  // As an older program wrote it.
+  const std::string older = absl::StrCat(good.substr(0, good.rfind(",\n \"checksum\"")), "\n}\n");
+  ASSERT_LT(older.size(), good.size());
+  WriteTestFile(path, older);
+  const auto catalog = Catalog::Open(fixture.directory());
+  ASSERT_TRUE(catalog.ok()) << catalog.status();
+  EXPECT_TRUE((*catalog)->Verify().ok());
+  // Nothing vouches for a field that it did not know.
+  WriteTestFile(path, absl::StrCat("{\"identitie\": \"1\",", older.substr(1)));
+  EXPECT_EQ(Catalog::Open(fixture.directory()).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(CatalogTest, ManifestChangedInWholeIsNamed) {
+  const CatalogFixture fixture;
+  const std::string path = fixture.directory() + "/manifest.json";
+  std::string json = ReadTestFile(path);
+  const size_t at = json.find("train") == std::string::npos ? json.find("all") : json.find("train");
+  json.replace(at, 1, "x");
+  WriteTestFile(path, json);
+  const absl::Status status = Catalog::Open(fixture.directory()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("empty that field"));
 }
 
 TEST(CatalogTest, ChangedImageIsDataLoss) {
