@@ -5,7 +5,7 @@
 First a strong start: --start-steps steps of the random plan from --model (mining pays late; 0 starts from --model as it is). Then
 one generation is mined with it, and for every seed and every plan a trainer runs --steps steps from the start: same net, same
 loss, same augmentation, same P x K, same rate. Every run is evaluated on identities that no training saw, against the full
-gallery, every --eval-every steps. Rows:
+gallery, every --eval-every steps with --queries images of each test identity, and at its end with --final-queries. Rows:
 
     random        the control: P x K at random, batch hard (what a sampler of pytorch-metric-learning with its in-batch miner does)
     default       what doppel-trainer does by itself: the plan look_alikes with batch OHNM (5 nearest negatives)
@@ -86,17 +86,21 @@ class Experiment:
         self.server = None
         self.mining = {}
 
-    def run(self, command, log):
-        """Runs a child to its end; its output goes to `log`."""
+    def run(self, command, log, answer=None):
+        """Runs a child to its end; its output goes to `log`, or what it prints to `answer`, once it is whole."""
+        part = answer and answer.with_suffix(".part")
         with self.lock:
             if self.stopping:
                 raise KeyboardInterrupt
-            child = subprocess.Popen([str(c) for c in command], stdout=open(log, "ab"), stderr=subprocess.STDOUT)
+            with open(log, "ab") as errors, open(part or log, "wb" if part else "ab") as output:
+                child = subprocess.Popen([str(c) for c in command], stdout=output, stderr=errors)
             self.children.append(child)
         code = child.wait()
         if code != 0 and not self.stopping:
             tail = pathlib.Path(log).read_text(errors="replace").splitlines()[-5:]
             raise RuntimeError(f"{shlex.join(map(str, command))}: exit {code}\n" + "\n".join(tail))
+        if part and code == 0:
+            part.rename(answer)
 
     def stop(self):
         with self.lock:
@@ -181,6 +185,14 @@ class Experiment:
                   "--eval-every", evaluate_every, "--eval-catalog", self.eval_catalog, "--eval-split", self.a.eval_split,
                   "--eval-queries", self.a.queries, "--eval-augment", *words], output / "log")
 
+    def measure(self, model, final):
+        """A model by more queries than there is time for on the way."""
+        if final.exists() or not self.a.final_queries:
+            return
+        self.run([self.bin / "doppel-trainer", "-q", "eval", "--model", model, "--catalog", self.eval_catalog,
+                  "--split", self.a.eval_split, "--queries", self.a.final_queries, "--augment-queries", "--threads",
+                  self.a.threads, "-o", "json"], final.with_suffix(".log"), final)
+
     def common(self):
         a = self.a
         return ["-P", a.identities, "-K", a.samples, "--loss", a.loss, "--margin", "soft", "--lr", a.lr, "--schedule",
@@ -203,6 +215,8 @@ class Experiment:
             seed, name, flags = task
             self.train(self.work / f"{name}-{seed}", start, self.a.steps, seed,
                        [*self.common(), "--generation", generation, *shlex.split(flags)], self.a.eval_every)
+            output = self.work / f"{name}-{seed}"
+            self.measure(output / "model", output / "final.json")
             return task
 
         with concurrent.futures.ThreadPoolExecutor(self.a.jobs) as pool:
@@ -229,9 +243,11 @@ class Experiment:
             steps = [lines(self.work / f"{name}-{seed}" / "steps.jsonl") for seed in a.seeds]
             images = json.loads((self.work / f"{name}-{a.seeds[0]}" / "run.json").read_text())["options"]["training"]
             per_step = images["identities_per_batch"] * images["samples_per_identity"]
-            finals = [e[-1] for e in evaluations]
+            finals = [self.final(self.work / f"{name}-{seed}", e[-1]) for seed, e in zip(a.seeds, evaluations)]
             per_seed[name] = (evaluations, per_step)
-            row = {"plan": name, "flags": flags, "seeds": a.seeds, "steps": finals[0]["step"], "images": finals[0]["step"] * per_step}
+            steps_done = evaluations[0][-1]["step"]
+            row = {"plan": name, "flags": flags, "seeds": a.seeds, "steps": steps_done, "images": steps_done * per_step,
+                   "queries": finals[0]["queries"]}
             measures = {"rank1": [f["rank1"] for f in finals], "recall@10": [f["recall"]["10"] for f in finals]}
             for far in sorted(finals[0]["tar"], key=float):
                 measures[f"tar@{float(far):.0e}"] = [f["tar"][far] for f in finals if f["tar"].get(far) is not None]
@@ -247,6 +263,9 @@ class Experiment:
             row["images_to_control"] = [self.images_to(mine, theirs[-1]["rank1"], images)
                                         for mine, theirs in zip(evaluations, control)]
         return table
+
+    def final(self, output, last):
+        return json.loads((output / "final.json").read_text()) if self.a.final_queries else last
 
     @staticmethod
     def images_to(evaluations, goal, per_step):
@@ -330,6 +349,8 @@ def parse():
     parser.add_argument("--lr", default="1e-3")
     parser.add_argument("--flags", default="", help="further flags of doppel-trainer train, for all runs")
     parser.add_argument("--queries", type=int, default=2, help="per test identity")
+    parser.add_argument("--final-queries", type=int, default=8,
+                        help="per test identity, at the end of a run (0: what the last evaluation says)")
     parser.add_argument("--threads", type=int, default=1, help="of each trainer")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainers side by side")
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[3] / "build/release/bin")
@@ -362,6 +383,7 @@ def main():
         if arguments.guard:
             experiment.mining["guard"] = experiment.guard(start)
             rows["guarded"] = f"{rows[DEFAULT]} --generation {experiment.mining['guard']['generation']}"
+        experiment.measure(start, experiment.work / "start.json")
         experiment.all_runs(start, generation, rows)
         table = experiment.summary(rows)
     except RuntimeError as error:
@@ -372,6 +394,8 @@ def main():
         experiment.stop()
     found = ratios(table)
     first = lines(experiment.work / f"random-{arguments.seeds[0]}" / "eval.jsonl")[0]
+    if arguments.final_queries:
+        first |= json.loads((experiment.work / "start.json").read_text())
     result = {"benchmark": "efficacy", "baseline": "random", "protocol": first.get("protocol"), "eval_split": arguments.eval_split,
               "start": first, "mining": experiment.mining, "rows": table, "ratios": found}
     out = arguments.out or experiment.work / "efficacy.json"
