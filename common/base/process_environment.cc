@@ -38,6 +38,11 @@ void KeepFreedMemory() {
   mallopt(M_TRIM_THRESHOLD, kNever);
 }
 
+void KeepFreedMessages() {
+  mallopt(M_MMAP_THRESHOLD, 16 << 20);
+  mallopt(M_TRIM_THRESHOLD, 32 << 20);
+}
+
 void RestartWithComputeEnvironment(char** argv) {
   bool changed = SetIfAbsent("OMP_WAIT_POLICY", "passive");
 #if defined(__x86_64__)

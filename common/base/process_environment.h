@@ -17,6 +17,12 @@ void RestartWithComputeEnvironment(char** argv);
 // of handing it back to the kernel, whose page faults otherwise cost a fifth of a training step.
 void KeepFreedMemory();
 
+// For processes that move messages of megabytes: a buffer of up to 16 MiB comes from memory that the process
+// has already. Fresh pages of the kernel for each cost more than all else that sending does: half of the
+// processor time of a stream, where page faults are dear. What is larger goes back to the kernel when it is
+// freed, and so does what lies idle, beyond 32 MiB for each arena of malloc.
+void KeepFreedMessages();
+
 // The core that OpenBLAS should be told to use, or "" for none: `detected` is what it found by itself.
 const char* OpenBlasCoreFor(const char* detected, bool has_avx2, bool has_avx512);
 

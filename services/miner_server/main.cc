@@ -312,6 +312,7 @@ int Main(int argc, char** argv) {
   absl::StatusOr<v1::MinerConfig> config = ReadConfig(flags, *serve);
   if (!config.ok()) return Fail(config.status(), 2);
   doppel::RestartWithComputeEnvironment(argv);
+  doppel::KeepFreedMessages();
   const absl::Status logging = SetupLogging("doppel-miner", config->log_level(), config->log_format());
   if (!logging.ok()) return Fail(logging, 2);
   const absl::Status status = Serve(*config, flags);

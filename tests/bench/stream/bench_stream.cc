@@ -24,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/log.h"
+#include "common/base/process_environment.h"
 #include "common/base/status_macros.h"
 #include "common/catalog/catalog.h"
 #include "miner/miner.h"
@@ -366,6 +367,7 @@ int Main(const Flags& flags) {
 }  // namespace doppel
 
 int main(int argc, char** argv) {
+  doppel::KeepFreedMessages();  // as the miner does
   CLI::App app("Streams of batches against a raw gRPC stream of the same message size.", "bench_stream");
   doppel::Flags flags;
   app.add_option("--catalog", flags.catalog, "An imported catalog")->required();
