@@ -22,10 +22,6 @@
 namespace doppel {
 namespace {
 
-// What is read, decoded and held at a time; whole identities.
-constexpr uint64_t kBatchBytes = uint64_t{32} << 20;
-constexpr uint64_t kBatchSamples = 4096;
-
 // One sample on its way.
 struct Packed {
   uint64_t sample = 0;
@@ -79,7 +75,8 @@ class Packing {
   // Identities [first, result) fit a batch; at least one.
   uint64_t EndOfBatch(uint64_t first, uint64_t end) const {
     uint64_t bytes = 0, samples = 0, identity = first;
-    while (identity < end && (identity == first || (bytes < kBatchBytes && samples < kBatchSamples))) {
+    while (identity < end &&
+           (identity == first || (bytes < kPackedAtOnceBytes && samples < kPackedAtOnceSamples))) {
       const IdentitySamples range = catalog_.Samples(identity++);
       for (uint64_t j = 0; j < range.count; ++j) bytes += BytesOf(range[j]);
       samples += range.count;

@@ -20,6 +20,10 @@ namespace doppel {
 using PixelDecoder =
     std::function<absl::Status(absl::string_view encoded, const PixelShape& shape, char* out)>;
 
+// What is read, decoded and held at a time.
+inline constexpr uint64_t kPackedAtOnceBytes = uint64_t{32} << 20;
+inline constexpr uint64_t kPackedAtOnceSamples = 4096;
+
 struct PackOptions {
   PixelShape raw;       // all zeros: the images as they are
   PixelDecoder decode;  // if `raw` is set

@@ -15,14 +15,6 @@
 #include "common/io/crc32c.h"
 
 namespace doppel {
-namespace {
-
-// What is decoded and held at a time.
-constexpr uint64_t kBatchBytes = uint64_t{32} << 20;
-constexpr uint64_t kBatchSamples = 4096;
-
-}  // namespace
-
 bool IsAppendedShard(absl::string_view name) {
   const std::vector<absl::string_view> parts = absl::StrSplit(name, '-');
   const auto number = [](absl::string_view text) {
@@ -74,7 +66,7 @@ absl::StatusOr<bool> RawAppending::Same(const SampleRecord& record,
 absl::Status RawAppending::Write(const std::vector<IdentityAddition>& additions,
                                  std::vector<SkippedRecord>* skipped) {
   const uint64_t most =
-      std::clamp<uint64_t>(kBatchBytes / options_.shape.bytes(), uint64_t{1}, kBatchSamples);
+      std::clamp<uint64_t>(kPackedAtOnceBytes / options_.shape.bytes(), uint64_t{1}, kPackedAtOnceSamples);
   std::vector<Pending> batch;
   for (const IdentityAddition& addition : additions) {
     for (const uint64_t entry : addition.entries) {
