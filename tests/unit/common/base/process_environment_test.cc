@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/base/config.h"
+
 namespace doppel {
 namespace {
 
@@ -48,7 +50,7 @@ TEST(ProcessEnvironmentTest, WhatOpenBlasKnowsIsLeftToIt) {
 }
 
 TEST(ProcessEnvironmentTest, BuffersOfMessagesKeepTheirPages) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "sanitizers have their own malloc";
 #endif
   constexpr size_t kMessage = 2 << 20, kMessages = 12, kMatrix = 40 << 20;
