@@ -245,6 +245,7 @@ class NeighbourPlan : public Plan {
     }
     const uint64_t first = band ? 0 : shape_.skip;
     const uint64_t last = band ? list.size() : std::min<uint64_t>(list.size(), first + shape_.pool);
+    if (first >= last) return;
     for (uint64_t i = first; i < last; i += kLine / sizeof(uint32_t)) __builtin_prefetch(&list[i]);
     __builtin_prefetch(&list[last - 1]);  // lists do not begin with a line
   }

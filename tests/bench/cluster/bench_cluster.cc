@@ -234,6 +234,26 @@ class Bench {
     if (!status.ok()) std::cerr << "bench_cluster: " << status << "\n";
   }
 
+  struct Ran {
+    const char* what;
+    const char* key;
+    Outcome outcome;
+  };
+  // Prints a line for each, the library's first, and adds a row to the report.
+  nlohmann::json& Add(const Matrix& rows, int subspaces, int iterations, const std::vector<Ran>& all) {
+    nlohmann::json row = {{"subspaces", subspaces},
+                          {"iterations", iterations},
+                          {"identities", rows.rows},
+                          {"dimension", rows.dimension}};
+    const std::string name = Name(rows, subspaces, iterations);
+    const double megabytes = Megabytes(rows);
+    for (const Ran& ran : all) {
+      Print(ran.what, name, ran.outcome, all[0].outcome, megabytes);
+      row[ran.key] = ToJson(ran.outcome, megabytes);
+    }
+    return report_["rows"].emplace_back(std::move(row));
+  }
+
   void FromScratch(const Matrix& rows, int subspaces, int iterations) {
     Outcome stock, ours, plus;
     ClusterOptions options = OptionsFor(subspaces, iterations);
@@ -245,18 +265,11 @@ class Bench {
       Time(&ours, [&] { return Ours(rows, options); });
       Time(&plus, [&] { return Ours(rows, plus_options); });
     }
-    const std::string name = Name(rows, subspaces, iterations);
+    Add(rows, subspaces, iterations,
+        {{"faiss", "faiss", stock},
+         {"doppel", "doppel", ours},
+         {"doppel, k-means++", "doppel_plus_plus", plus}});
     const double megabytes = Megabytes(rows);
-    Print("faiss", name, stock, stock, megabytes);
-    Print("doppel", name, ours, stock, megabytes);
-    Print("doppel, k-means++", name, plus, stock, megabytes);
-    report_["rows"].push_back({{"subspaces", subspaces},
-                               {"iterations", iterations},
-                               {"identities", rows.rows},
-                               {"dimension", rows.dimension},
-                               {"faiss", ToJson(stock, megabytes)},
-                               {"doppel", ToJson(ours, megabytes)},
-                               {"doppel_plus_plus", ToJson(plus, megabytes)}});
     std::string key = "_M" + std::to_string(subspaces) + "_D" + std::to_string(rows.dimension);
     if (rows.rows != arguments_.identities) key += "_n" + std::to_string(rows.rows);
     report_["ratios"]["speed" + key] = stock.seconds / ours.seconds;
@@ -275,18 +288,10 @@ class Bench {
     options.two_level_above = 0;
     options.seeding = Seeding::kRandom;
     Time(&one, [&] { return Ours(rows, options); });
-    const std::string name = Name(rows, subspaces, kIterations);
-    const double megabytes = Megabytes(rows);
-    Print("faiss", name, stock, stock, megabytes);
-    Print("doppel, one level", name, one, stock, megabytes);
-    Print("doppel, two levels", name, two, stock, megabytes);
-    report_["rows"].push_back({{"subspaces", subspaces},
-                               {"iterations", kIterations},
-                               {"identities", rows.rows},
-                               {"dimension", rows.dimension},
-                               {"faiss", ToJson(stock, megabytes)},
-                               {"doppel", ToJson(one, megabytes)},
-                               {"doppel_two_levels", ToJson(two, megabytes)}});
+    Add(rows, subspaces, kIterations,
+        {{"faiss", "faiss", stock},
+         {"doppel, one level", "doppel", one},
+         {"doppel, two levels", "doppel_two_levels", two}});
     report_["ratios"]["speed_two_levels"] = stock.seconds / two.seconds;
     report_["ratios"]["speed_one_level"] = stock.seconds / one.seconds;
     report_["ratios"]["objective_two_levels"] = two.objective / stock.objective;
@@ -338,23 +343,15 @@ class Bench {
       options.tolerance = 3e-4;
       Time(&whole, [&] { return Ours(after, options, &again); });
     }
-    const std::string name = Name(after, subspaces, kIterations);
-    const double megabytes = Megabytes(after);
-    Print("faiss, moved model", name, stock, stock, megabytes);
-    Print("doppel, warm, to equal", name, equal, stock, megabytes);
-    Print("doppel, warm, tolerance", name, whole, stock, megabytes);
+    nlohmann::json& row = Add(after, subspaces, kIterations,
+                              {{"faiss, moved model", "faiss", stock},
+                               {"doppel, warm, to equal", "doppel_to_equal", equal},
+                               {"doppel, warm, tolerance", "doppel_warm", whole}});
     const SubspaceAlignment alignment =
         AlignSubspaces(clusters.assignment, static_cast<int32_t>(clusters.centroids.rows), again.assignment,
                        static_cast<int32_t>(again.centroids.rows));
-    report_["rows"].push_back({{"subspaces", subspaces},
-                               {"iterations", kIterations},
-                               {"identities", after.rows},
-                               {"dimension", after.dimension},
-                               {"moved", arguments_.after.empty() ? "simulated" : arguments_.after},
-                               {"churn", alignment.churn()},
-                               {"faiss", ToJson(stock, megabytes)},
-                               {"doppel_to_equal", ToJson(equal, megabytes)},
-                               {"doppel_warm", ToJson(whole, megabytes)}});
+    row["moved"] = arguments_.after.empty() ? "simulated" : arguments_.after;
+    row["churn"] = alignment.churn();
     const std::string key = "_M" + std::to_string(subspaces);
     report_["ratios"]["recluster_to_equal" + key] =
         equal.objective <= kEqual * stock.objective ? stock.seconds / equal.seconds : 0;
