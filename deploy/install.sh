@@ -7,7 +7,7 @@ set -euo pipefail
 
 build=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates python3
-  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
+  libgrpc++-dev libprotobuf-dev libprotoc-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libssl-dev
   libfaiss-dev libopenblas0-pthread libopenblas-pthread-dev
   libtorch-dev libgflags-dev libgoogle-glog-dev
   libopencv-dev libdeflate-dev libjpeg62-turbo-dev
