@@ -25,6 +25,10 @@ constexpr double kMaxLeaseSeconds = 3600;
 constexpr absl::Duration kColdFor = absl::Seconds(2);
 constexpr uint64_t kReadAheadBatches = 4;
 
+constexpr uint64_t kSamplesForTheMean = 1024;
+// What a sample's numbers, key and path take, roughly.
+constexpr uint64_t kBytesAroundASample = 128;
+
 // Of the calling thread: pages that had to be read from a disk.
 int64_t MajorFaults() {
   rusage usage;
@@ -42,11 +46,28 @@ bool IsGrey(const Image& image) {
   return true;
 }
 
+// `spec.image` is complete for DECODED.
+uint64_t ExpectedBytes(const v1::StreamSpec& spec, uint64_t sample_bytes) {
+  uint64_t each = kBytesAroundASample;
+  if (spec.payload() == v1::PAYLOAD_KIND_ENCODED) each += sample_bytes;
+  if (spec.payload() == v1::PAYLOAD_KIND_DECODED) {
+    each += uint64_t{spec.image().height()} * spec.image().width() * spec.image().channels();
+  }
+  return uint64_t{spec.plan().identities_per_batch()} * spec.plan().samples_per_identity() * each;
+}
+
 }  // namespace
 
 BatchCore::BatchCore(std::shared_ptr<Miner> miner, BatchLimits limits, SteeredPlans* steering)
     : miner_(std::move(miner)), limits_(limits), steering_(steering) {
   Newest();
+}
+
+uint64_t BatchCore::MeanSampleBytes(const Catalog& catalog) {
+  const uint64_t samples = catalog.num_samples(), looked_at = std::min(samples, kSamplesForTheMean);
+  uint64_t bytes = 0;
+  for (uint64_t i = 0; i < looked_at; ++i) bytes += catalog.Sample(i * samples / looked_at).size;
+  return looked_at == 0 ? 0 : bytes / looked_at;
 }
 
 BatchCore::Version& BatchCore::Newest() {
@@ -197,6 +218,7 @@ absl::StatusOr<std::shared_ptr<const BoundStream>> BatchCore::Bind(const v1::Str
   Version& newest = Newest();
   stream->catalog = newest.catalog;
   stream->builder = &newest.builder;
+  stream->expected_bytes = ExpectedBytes(stream->spec, newest.sample_bytes);
   // A batch is what it was when its generation was made, whatever has been appended since.
   stream->drawn_from = newest.catalog;
   if (stream->generation != nullptr &&

@@ -41,6 +41,7 @@ struct BoundStream {
   // The newest version when it was bound.
   std::shared_ptr<const Catalog> catalog;
   BatchBuilder* builder = nullptr;  // of `catalog`; the core's
+  uint64_t expected_bytes = 0;      // of a batch; for DECODED no less than it has
 
   uint64_t generation_number() const { return generation == nullptr ? 0 : generation->number(); }
 };
@@ -68,10 +69,13 @@ class BatchCore {
   // A version of the catalog that streams are bound to: samples keep their numbers, so the newest serves the
   // plans of all. Few, and kept: what was sent may point into their tables.
   struct Version {
-    explicit Version(const std::shared_ptr<const Catalog>& of) : catalog(of), builder(of) {}
+    explicit Version(const std::shared_ptr<const Catalog>& of)
+        : catalog(of), sample_bytes(MeanSampleBytes(*of)), builder(of) {}
     const std::shared_ptr<const Catalog> catalog;
+    const uint64_t sample_bytes;  // on average
     BatchBuilder builder;
   };
+  static uint64_t MeanSampleBytes(const Catalog& catalog);
   Version& Newest() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void ReadAhead(const BoundStream& stream, const PlannedBatch& planned);

@@ -119,6 +119,7 @@ ServerLimits Limits(const v1::MinerConfig& config) {
   limits.max_streams_per_connection = config.max_streams_per_connection();
   limits.max_batch_bytes = config.max_batch_bytes();
   limits.queued_batch_bytes = config.queued_batch_bytes();
+  limits.max_unread_seconds = config.max_unread_seconds();
   limits.max_wait_seconds = config.max_wait_seconds();
   limits.max_metadata_bytes = config.max_metadata_bytes();
   limits.transport_memory_bytes = config.transport_memory_bytes();

@@ -31,6 +31,7 @@ void SetDefaultLimits(v1::MinerConfig* config) {
   config->set_max_streams_per_connection(limits.max_streams_per_connection);
   config->set_max_batch_bytes(limits.max_batch_bytes);
   config->set_queued_batch_bytes(limits.queued_batch_bytes);
+  config->set_max_unread_seconds(limits.max_unread_seconds);
   config->set_max_wait_seconds(limits.max_wait_seconds);
   config->set_max_metadata_bytes(limits.max_metadata_bytes);
   config->set_transport_memory_bytes(limits.transport_memory_bytes);
@@ -152,6 +153,7 @@ absl::Status ValidateMinerConfig(const v1::MinerConfig& config) {
         Range{"max_streams_per_connection", double(config.max_streams_per_connection()), 1, 1 << 20},
         Range{"max_batch_bytes", double(config.max_batch_bytes()), 1, 1e12},
         Range{"queued_batch_bytes", double(config.queued_batch_bytes()), 0, 1e15},
+        Range{"max_unread_seconds", config.max_unread_seconds(), 1, 2e6},
         Range{"max_wait_seconds", config.max_wait_seconds(), 0, 7 * 86400},
         Range{"max_metadata_bytes", double(config.max_metadata_bytes()), 1024, 8192},
         Range{"transport_memory_bytes", double(config.transport_memory_bytes()), 0, 1e15},
@@ -224,7 +226,9 @@ std::string MinerConfigHelp(const std::string& field) {
       {"max_streams_per_client", "open streams of one caller; 0: any number"},
       {"max_streams_per_connection", "calls at once on one connection"},
       {"max_batch_bytes", "largest P * K * height * width * channels of a decoded batch"},
-      {"queued_batch_bytes", "bytes of unsent batches beyond which none is built ahead; 0: any number"},
+      {"queued_batch_bytes",
+       "bytes of batches that are built or unsent, beyond which others wait; 0: any number"},
+      {"max_unread_seconds", "a client that does not read for so long is cut off, if others wait for memory"},
       {"max_wait_seconds", "longest timeout of WaitOperation"},
       {"max_metadata_bytes", "largest headers of a call; above 8192 this gRPC may abort"},
       {"transport_memory_bytes", "gRPC's buffers over all connections; 0: any size"},

@@ -95,12 +95,12 @@ class MinerServerImpl final : public MinerServer {
         streams_({options_.limits.max_streams, options_.limits.max_streams_per_client}),
         steering_(PosixFileSystem(), options_.steering),
         core_(miner_, LimitsOf(options_), &steering_),
-        batch_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
-        decode_executor_(MakeThreadPool(std::max(1, options_.batch_threads))),
+        batch_executor_(std::max(1, options_.batch_threads)),
+        decode_executor_(std::max(1, options_.batch_threads)),
         control_executor_(MakeThreadPool(kControlThreads)),
         work_groups_(PosixFileSystem(), options_.work_groups, control_executor_.get()),
-        batches_({&core_, batch_executor_.get(), decode_executor_.get(), &work_groups_, &streams_, &metrics_,
-                  incarnation_, &queued_,
+        batches_({&core_, &batch_executor_, &decode_executor_, &work_groups_, &streams_, &metrics_,
+                  incarnation_, &queued_, absl::Seconds(options_.limits.max_unread_seconds),
                   [this](const grpc::ServerContextBase& context) {
                     return ClientOf(context, security_->gate());
                   }}),
@@ -135,7 +135,7 @@ class MinerServerImpl final : public MinerServer {
     }
     address_ = absl::StrCat(host, ":", port);
     SetServing(true);
-    watchdog_ = std::thread([this] { WatchJobs(); });
+    watchdog_ = std::thread([this] { Watch(); });
     if (options_.http_port >= 0) {
       HttpEndpoint::Routes routes;
       routes.metrics = [this] { return ExposeMetrics(); };
@@ -180,6 +180,7 @@ class MinerServerImpl final : public MinerServer {
       server_->Shutdown(absl::ToChronoTime(absl::Now() + rest));
       server_->Wait();
     }
+    queued_.Close();
     http_.reset();
   }
 
@@ -203,8 +204,9 @@ class MinerServerImpl final : public MinerServer {
     if (serving) health->SetServingStatus(kJobsHealth, true);
   }
 
-  // A stalled job harms no stream: health has a name of its own for it.
-  void WatchJobs() {
+  // Looks now and then at what nobody else would notice. A stalled job harms no stream: health has a name of
+  // its own for it.
+  void Watch() {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     bool moving = true;
     while (true) {
@@ -212,6 +214,7 @@ class MinerServerImpl final : public MinerServer {
       if (health != nullptr && stalled == moving) health->SetServingStatus(kJobsHealth, !stalled);
       moving = !stalled;
       metrics_.stalled.Set(stalled ? 1 : 0);
+      queued_.AskForRoom();
       const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watch_mutex_) { return !watching_; };
       absl::MutexLock lock(&watch_mutex_);
       if (watch_mutex_.AwaitWithTimeout(absl::Condition(&over), kWatchInterval)) return;
@@ -221,6 +224,7 @@ class MinerServerImpl final : public MinerServer {
   std::string ExposeMetrics() {
     const std::shared_ptr<const Generation> active = miner_->ActiveGeneration();
     metrics_.generation.Set(active == nullptr ? 0 : static_cast<double>(active->number()));
+    metrics_.queued_bytes.Set(static_cast<double>(queued_.held()));
     return metrics_registry_.Expose();
   }
 
@@ -234,8 +238,8 @@ class MinerServerImpl final : public MinerServer {
   SteeredPlans steering_;
   BatchCore core_;
   // Destroyed before what their work touches, and after the server.
-  const std::unique_ptr<Executor> batch_executor_;
-  const std::unique_ptr<Executor> decode_executor_;
+  FairExecutor batch_executor_;
+  FairExecutor decode_executor_;
   const std::unique_ptr<Executor> control_executor_;
   WorkGroups work_groups_;
   BatchServiceImpl batches_;

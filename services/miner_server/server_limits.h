@@ -13,7 +13,8 @@ struct ServerLimits {
   uint32_t max_streams_per_client = 1024;
   uint32_t max_streams_per_connection = 1024;
   uint64_t max_batch_bytes = uint64_t{1} << 30;     // DECODED: P * K * height * width * channels
-  uint64_t queued_batch_bytes = uint64_t{2} << 30;  // beyond that streams build no batch ahead
+  uint64_t queued_batch_bytes = uint64_t{2} << 30;  // that are built or wait for their clients
+  double max_unread_seconds = 30;                   // by a client while others wait for memory
   double max_wait_seconds = 24 * 3600;              // of WaitOperation
   uint32_t max_metadata_bytes = 8192;
   uint64_t transport_memory_bytes = uint64_t{4} << 30;

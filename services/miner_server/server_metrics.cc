@@ -15,6 +15,11 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
       generation(
           registry.GetGauge("doppel_miner_active_generation", "Number of the active generation; 0: none.")),
       stalled(registry.GetGauge("doppel_miner_operation_stalled", "1: the job that runs makes no progress.")),
+      queued_bytes(registry.GetGauge("doppel_miner_queued_batch_bytes",
+                                     "Bytes of batches that are built or wait for their clients.")),
+      unread(registry.GetCounter("doppel_miner_unread_total",
+                                 "Calls that were ended because others waited for the memory of what their "
+                                 "clients did not read.")),
       build_seconds(registry.GetHistogram("doppel_miner_batch_build_seconds", "Time to build one batch.",
                                           LatencyBounds())) {}
 

@@ -15,6 +15,8 @@ struct ServerMetrics {
   Gauge& streams;
   Gauge& generation;
   Gauge& stalled;
+  Gauge& queued_bytes;
+  Counter& unread;
   Histogram& build_seconds;
 };
 

@@ -24,10 +24,10 @@ absl::Duration LeaseOf(const v1::StreamSpec& spec) {
 
 }  // namespace
 
-StreamReactor* StreamReactor::Start(const StreamEnvironment& environment, const std::string& peer,
-                                    const std::string& client) {
-  std::shared_ptr<StreamReactor> stream(new StreamReactor(environment, peer));
-  const absl::Status accepted = environment.registry->Add(stream, client);
+StreamReactor* StreamReactor::Start(const StreamEnvironment& environment,
+                                    grpc::CallbackServerContext* context) {
+  std::shared_ptr<StreamReactor> stream(new StreamReactor(environment, context));
+  const absl::Status accepted = environment.registry->Add(stream, environment.client_of(*context));
   environment.metrics->streams.Add(1);
   environment.metrics->streams_opened.Add();
   absl::MutexLock lock(&stream->mutex_);
@@ -41,8 +41,13 @@ StreamReactor* StreamReactor::Start(const StreamEnvironment& environment, const 
   return stream.get();
 }
 
-StreamReactor::StreamReactor(const StreamEnvironment& environment, std::string peer)
-    : environment_(environment), peer_(std::move(peer)), stream_id_(environment.work_groups->NewStreamId()) {}
+StreamReactor::StreamReactor(const StreamEnvironment& environment, grpc::CallbackServerContext* context)
+    : environment_(environment),
+      peer_(context->peer()),
+      stream_id_(environment.work_groups->NewStreamId()),
+      flow_(environment.executor->NewFlow(environment.client_of(*context))),
+      decode_flow_(environment.decode_executor->NewFlow(environment.client_of(*context))),
+      context_(context) {}
 
 v1::StreamInfo StreamReactor::Info() const {
   absl::MutexLock lock(&mutex_);
@@ -179,6 +184,10 @@ void StreamReactor::OnDone() {
   std::shared_ptr<StreamReactor> self;
   std::shared_ptr<WorkGroup> group;
   {
+    absl::MutexLock lock(&context_mutex_);
+    context_ = nullptr;
+  }
+  {
     absl::MutexLock lock(&mutex_);
     self = std::move(self_);
     slots_.clear();
@@ -208,6 +217,7 @@ void StreamReactor::Advance() {
     }
     if (!sending_.parts.empty()) {
       writing_ = true;
+      write_began_ = absl::Now();
       // With something right behind it, a short message need not go out on its own.
       grpc::WriteOptions options;
       if (HasNextMessage()) options.set_buffer_hint();
@@ -242,8 +252,7 @@ void StreamReactor::ChooseMessage() {
   if (slots_.empty() || !slots_[0]->batch.has_value() || credits_ == 0) return;
   const std::shared_ptr<Slot> slot = slots_[0];
   if (!environment_.core->IsCurrent(*slot->bound)) {
-    slot->batch.reset();  // of a generation that is no longer the active one
-    return StartBuilds({slot});
+    return Rebuild(slot);  // of a generation that is no longer the active one
   }
   slots_.pop_front();
   sending_ = *std::move(*slot->batch);
@@ -269,23 +278,6 @@ void StreamReactor::End(const grpc::Status& status) {
                status.error_message());
   }
   Finish(status);
-}
-
-size_t StreamReactor::BuildsToStart() const {
-  const AheadPolicy policy = Ahead();
-  // One without a credit, so that a new one is answered at once.
-  size_t allowed = is_dynamic() ? credits_ : std::max<uint64_t>(1, credits_);
-  // Others do not read theirs: nothing ahead, and nothing at all before it may be sent.
-  if (environment_.queued->IsFull()) allowed = std::min<size_t>(allowed, credits_ > 0 ? 1 : 0);
-  if (spec_->max_batches() > 0) allowed = std::min<size_t>(allowed, spec_->max_batches() - sent_);
-  return policy.ToStart(slots_.size(), allowed);
-}
-
-AheadPolicy StreamReactor::Ahead() const {
-  if (bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED) {
-    return AheadPolicy::Decoding(environment_.core->limits().decode_threads);
-  }
-  return is_dynamic() ? AheadPolicy::Leasing() : AheadPolicy::Forwarding(last_batch_bytes_);
 }
 
 std::optional<uint64_t> StreamReactor::TakeCursor() {
@@ -318,11 +310,12 @@ void StreamReactor::ScheduleWork() {
   if (bound_ == nullptr) {
     if (binding_) return;
     binding_ = true;
-    environment_.executor->Schedule([self = shared_from_this(), spec = *spec_] { self->BindStream(spec); });
+    environment_.executor->Schedule(flow_,
+                                    [self = shared_from_this(), spec = *spec_] { self->BindStream(spec); });
     return;
   }
   const bool had_some_left = !nothing_left_;
-  std::vector<std::shared_ptr<Slot>> fresh;
+  Slots fresh;
   for (size_t left = BuildsToStart(); left > 0; --left) {
     const std::optional<uint64_t> cursor = TakeCursor();
     if (!cursor.has_value()) break;
@@ -332,22 +325,6 @@ void StreamReactor::ScheduleWork() {
   }
   StartBuilds(std::move(fresh));
   if (nothing_left_ && had_some_left) Advance();
-}
-
-void StreamReactor::StartBuilds(std::vector<std::shared_ptr<Slot>> slots) {
-  if (slots.empty()) return;
-  for (const std::shared_ptr<Slot>& slot : slots) slot->bound = bound_;
-  Executor* const executor = bound_->spec.payload() == v1::PAYLOAD_KIND_DECODED ? environment_.decode_executor
-                                                                                : environment_.executor;
-  if (!Ahead().together()) {
-    for (const std::shared_ptr<Slot>& slot : slots) {
-      executor->Schedule([self = shared_from_this(), slot, bound = bound_] { self->BuildSlot(slot, bound); });
-    }
-    return;
-  }
-  executor->Schedule([self = shared_from_this(), slots = std::move(slots), bound = bound_] {
-    for (const std::shared_ptr<Slot>& slot : slots) self->BuildSlot(slot, bound);
-  });
 }
 
 void StreamReactor::WakeForCursor() {
@@ -399,40 +376,6 @@ void StreamReactor::BindStream(const v1::StreamSpec& spec) {
                spec.cursor());
   }
   Advance();
-}
-
-void StreamReactor::BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr<const BoundStream> bound) {
-  {
-    absl::MutexLock lock(&mutex_);
-    if (finished_ || failure_.has_value()) return;
-  }
-  absl::StatusOr<WireBatch> batch = MoveAndBuild(bound, slot->cursor);
-  absl::MutexLock lock(&mutex_);
-  if (finished_) return;
-  // Another slot may have moved on further.
-  if (bound_->generation_number() < bound->generation_number() || !environment_.core->IsCurrent(*bound_)) {
-    bound_ = bound;
-  }
-  slot->bound = std::move(bound);
-  if (batch.ok()) batch->hold = environment_.queued->Take(batch->bytes);
-  slot->batch = std::move(batch);
-  Advance();
-}
-
-absl::StatusOr<WireBatch> StreamReactor::MoveAndBuild(std::shared_ptr<const BoundStream>& bound,
-                                                      uint64_t cursor) {
-  if (!environment_.core->IsCurrent(*bound)) {
-    absl::StatusOr<std::shared_ptr<const BoundStream>> moved = environment_.core->Bind(bound->spec);
-    if (!moved.ok()) {
-      return absl::Status(moved.status().code(), absl::StrCat("moving to the generation that is active now: ",
-                                                              moved.status().message()));
-    }
-    bound = *std::move(moved);
-  }
-  const absl::Time start = absl::Now();
-  absl::StatusOr<WireBatch> batch = environment_.core->Build(*bound, cursor, BatchEnvelope::kStreamBatches);
-  environment_.metrics->build_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
-  return batch;
 }
 
 }  // namespace doppel

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
@@ -15,7 +16,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "common/base/executor.h"
+#include "absl/time/time.h"
+#include "common/base/fair_executor.h"
 #include "doppel/v1/batches.pb.h"
 #include "doppel/v1/mining.pb.h"
 #include "services/miner_server/batch_core.h"
@@ -30,15 +32,15 @@ namespace doppel {
 // What all streams of a server share. Not owned; outlives them.
 struct StreamEnvironment {
   BatchCore* core = nullptr;
-  // Build batches; of at least one thread each. Decoding has its own, so that streams that only forward bytes
-  // do not stand behind it.
-  Executor* executor = nullptr;
-  Executor* decode_executor = nullptr;
+  // Build batches. Decoding has its own, so that streams that only forward bytes do not stand behind it.
+  FairExecutor* executor = nullptr;
+  FairExecutor* decode_executor = nullptr;
   WorkGroups* work_groups = nullptr;
   StreamRegistry* registry = nullptr;
   ServerMetrics* metrics = nullptr;
   std::string incarnation;
-  MemoryBudget* queued = nullptr;  // of the bytes of batches that wait for their client
+  MemoryBudget* queued = nullptr;  // of the bytes of batches that are built or wait for their client
+  absl::Duration max_unread = absl::InfiniteDuration();  // while others wait for memory
   // The name that a call's limits are counted under.
   std::function<std::string(const grpc::ServerContextBase& context)> client_of;
 };
@@ -53,15 +55,18 @@ struct StreamEnvironment {
 // (drain, end of max_batches, client half-closed and out of credits), and moves to the active generation.
 // Writes are never abandoned half-way: a failure ends the stream when the write under way is over.
 class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
+                      public MemoryHolder,
                       public std::enable_shared_from_this<StreamReactor> {
  public:
   // Owned by the call: deletes itself when both the call and the work on the executor are over.
-  static StreamReactor* Start(const StreamEnvironment& environment, const std::string& peer,
-                              const std::string& client);
+  static StreamReactor* Start(const StreamEnvironment& environment, grpc::CallbackServerContext* context);
 
   v1::StreamInfo Info() const;
   // Ends with UNAVAILABLE at the next batch border.
   void Drain();
+  // Batches without a credit go, to be built again; a client that does not read what is being written is cut
+  // off.
+  void MakeRoom() override;
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -69,7 +74,7 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   void OnDone() override;
 
  private:
-  StreamReactor(const StreamEnvironment& environment, std::string peer);
+  StreamReactor(const StreamEnvironment& environment, grpc::CallbackServerContext* context);
 
   // Everything below that decides; looks at the state and starts what can be started.
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -93,16 +98,28 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   // A batch on its way from plan to wire, in the order of sending.
   struct Slot {
     uint64_t cursor = 0;
+    absl::Time begun;                          // to wait for memory
     std::shared_ptr<const BoundStream> bound;  // what it is, or is being, built from
     std::optional<absl::StatusOr<WireBatch>> batch;
   };
 
-  void StartBuilds(std::vector<std::shared_ptr<Slot>> slots) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  using Slots = std::vector<std::shared_ptr<Slot>>;
+
+  void StartBuilds(Slots slots) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // One after the other, on one thread.
+  void BuildWhenThereIsMemory(Slots slots) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Rebuild(const std::shared_ptr<Slot>& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LetGoOfWhatCannotBeSent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ScheduleBuilds(const Slots& slots, const std::shared_ptr<const BoundStream>& bound,
+                      MemoryBudget::Hold hold);
+  uint64_t ExpectedBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return last_batch_bytes_ > 0 ? last_batch_bytes_ : bound_->expected_bytes;
+  }
 
   // On the executors.
   void BindStream(const v1::StreamSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
-  void BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr<const BoundStream> bound)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  void BuildSlot(const std::shared_ptr<Slot>& slot, std::shared_ptr<const BoundStream> bound,
+                 const MemoryBudget::Hold& hold) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Binds anew if the active generation has changed.
   absl::StatusOr<WireBatch> MoveAndBuild(std::shared_ptr<const BoundStream>& bound, uint64_t cursor);
@@ -115,6 +132,12 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   const StreamEnvironment environment_;
   const std::string peer_;
   const uint64_t stream_id_;
+  // Its turns on the two executors.
+  const std::shared_ptr<FairExecutor::Flow> flow_, decode_flow_;
+
+  // Apart, as cancelling may call back at once.
+  absl::Mutex context_mutex_;
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(context_mutex_);  // until OnDone
 
   mutable absl::Mutex mutex_;
   std::shared_ptr<StreamReactor> self_ ABSL_GUARDED_BY(mutex_);  // until OnDone
@@ -142,6 +165,7 @@ class StreamReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   WireBatch sending_ ABSL_GUARDED_BY(mutex_);
   size_t next_part_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time write_began_ ABSL_GUARDED_BY(mutex_);
 
   bool half_closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

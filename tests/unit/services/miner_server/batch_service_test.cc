@@ -1,8 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <httplib.h>
 
 #include <set>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "doppel/v1/mining.grpc.pb.h"
 #include "services/miner_server/miner_server.h"
 #include "tests/support/catalog_fixture.h"
@@ -58,6 +62,17 @@ class BatchServiceTest : public ::testing::Test {
     v1::DescribeResponse response;
     EXPECT_TRUE(stub->Describe(&context, {}, &response).ok());
     return response;
+  }
+  // As Prometheus reads it; -1: there is none.
+  double Metric(const std::string& name) {
+    httplib::Client http("127.0.0.1", server_->http_port());
+    const httplib::Result answer = http.Get("/metrics");
+    if (!answer) return -1;
+    for (absl::string_view line : absl::StrSplit(answer->body, '\n')) {
+      double value = 0;
+      if (absl::ConsumePrefix(&line, name + " ") && absl::SimpleAtod(line, &value)) return value;
+    }
+    return -1;
   }
   grpc::Status GetBatch(const v1::StreamSpec& spec, v1::Batch* batch, const std::string& address = "") {
     auto stub = v1::BatchService::NewStub(TestChannel(address.empty() ? server_->address() : address));
@@ -503,6 +518,80 @@ TEST_F(BatchServiceTest, LastOf64StreamsIsServedWhileTheOthersDoNotRead) {
   const v1::DescribeResponse description = Describe();
   EXPECT_EQ(description.streams_size(), 64);
   for (const v1::StreamInfo& stream : description.streams()) EXPECT_EQ(stream.next_cursor(), 6u);
+}
+
+// Memory for one batch of OfSixMegabytes at a time.
+MinerServerOptions LittleMemory() {
+  MinerServerOptions options;
+  options.http_port = 0;
+  options.limits.queued_batch_bytes = 4 << 20;
+  options.limits.max_unread_seconds = 0.3;
+  return options;
+}
+v1::StreamSpec OfSixMegabytes(uint64_t cursor = 0) {
+  v1::StreamSpec spec = SpecOf("random", 4, 2, kDecoded);
+  spec.mutable_image()->set_height(512);
+  spec.mutable_image()->set_width(512);
+  spec.mutable_image()->set_channels(3);
+  spec.set_cursor(cursor);
+  return spec;
+}
+
+TEST_F(BatchServiceTest, ClientThatDoesNotReadIsCutOffWhenOthersWaitForMemory) {
+  Start(LittleMemory());
+  StreamClient stalled(server_->address());
+  stalled.Open(OfSixMegabytes());
+  stalled.ReadOpened();
+  stalled.Grant(8);
+  ASSERT_TRUE(Eventually([this] { return Describe().streams(0).next_cursor() == 1; }));
+  // Nobody waits: it may take its time.
+  EXPECT_DOUBLE_EQ(Metric("doppel_miner_unread_total"), 0);
+  v1::Batch batch;
+  EXPECT_TRUE(GetBatch(OfSixMegabytes(5), &batch).ok());
+  EXPECT_EQ(batch.cursor(), 5u);
+  EXPECT_EQ(stalled.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_DOUBLE_EQ(Metric("doppel_miner_unread_total"), 1);
+  // It comes back where it was.
+  StreamClient again(server_->address());
+  again.Open(OfSixMegabytes());
+  again.Grant(2);
+  again.ReadOpened();
+  EXPECT_EQ(again.ReadBatch()->cursor(), 0u);
+  EXPECT_EQ(again.ReadBatch()->cursor(), 1u);
+}
+
+TEST_F(BatchServiceTest, BatchesWithoutACreditMakeRoomAndAreBuiltAgain) {
+  Start(LittleMemory());
+  StreamClient idle(server_->address());
+  idle.Open(OfSixMegabytes());
+  idle.ReadOpened();
+  ASSERT_TRUE(Eventually([this] { return Metric("doppel_miner_queued_batch_bytes") > 6e6; }));
+  StreamClient busy(server_->address());
+  busy.Open(OfSixMegabytes(7));
+  busy.Grant(3);
+  busy.ReadOpened();
+  for (uint64_t cursor = 7; cursor < 10; ++cursor) EXPECT_EQ(busy.ReadBatch()->cursor(), cursor);
+  idle.Grant(3);
+  for (uint64_t cursor = 0; cursor < 3; ++cursor) EXPECT_EQ(idle.ReadBatch()->cursor(), cursor);
+  EXPECT_DOUBLE_EQ(Metric("doppel_miner_unread_total"), 0);
+}
+
+TEST_F(BatchServiceTest, ManyHugeBatchesTakeTurns) {
+  Start(LittleMemory());
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 6; ++t) {
+    threads.emplace_back([this, t] {
+      StreamClient client(server_->address());
+      client.Open(OfSixMegabytes(10 * t));
+      client.Grant(4);
+      client.ReadOpened();
+      for (uint64_t i = 0; i < 4; ++i) EXPECT_EQ(client.ReadBatch()->cursor(), 10 * t + i);
+      v1::Batch batch;
+      EXPECT_TRUE(GetBatch(OfSixMegabytes(t), &batch).ok());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(Eventually([this] { return Metric("doppel_miner_queued_batch_bytes") == 0; }));
 }
 
 TEST_F(BatchServiceTest, DecodedBatchesBuiltAheadKeepTheirOrderAndEqualGetBatch) {

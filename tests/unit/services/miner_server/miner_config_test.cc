@@ -5,7 +5,6 @@
 
 #include <functional>
 
-#include "services/miner_server/memory_budget.h"
 #include "services/miner_server/server_security.h"
 
 namespace doppel {
@@ -96,21 +95,6 @@ TEST(ServerSecurityTest, LoopbackIsWhatOthersCannotReach) {
                                    "[::1:2]:1", "127.evil.example.org:50051", "", ":50051"}) {
     EXPECT_FALSE(IsLoopback(listen)) << listen;
   }
-}
-
-TEST(MemoryBudgetTest, CountsUntilTheLastHoldIsGone) {
-  MemoryBudget budget(100);
-  MemoryBudget::Hold a = budget.Take(60);
-  EXPECT_FALSE(budget.IsFull());
-  {
-    const MemoryBudget::Hold b = budget.Take(60);
-    EXPECT_TRUE(budget.IsFull());
-  }
-  EXPECT_FALSE(budget.IsFull());
-  const MemoryBudget::Hold copy = a;
-  a.reset();
-  EXPECT_EQ(budget.held(), 60u);
-  EXPECT_FALSE(MemoryBudget(0).IsFull());
 }
 
 }  // namespace
