@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, builds and runs every test: lint, unit, layering and integration tests, then the unit tests again under
-# asan+ubsan and tsan. May be run again at no cost: what is built stays in build/.
+# asan+ubsan and tsan, and the fuzz targets shortly. May be run again at no cost: what is built stays in build/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,7 @@ Stages, in this order; all of them by default:
   build       release build of everything
   test        unit, layering and integration tests on the release build
   asan        unit tests under AddressSanitizer + UndefinedBehaviorSanitizer (clang, -Wthread-safety)
+  fuzz        every fuzz target for some seconds, from the committed corpus (tests/fuzz/run.sh goes on from there)
   tsan        unit tests under ThreadSanitizer
   lint        clang-format and clang-tidy
 
@@ -28,12 +29,12 @@ while [ $# -gt 0 ]; do
   case "$1" in
     -h|--help) usage; exit 0 ;;
     --filter) filter=${2:?--filter needs a part of a name}; shift ;;
-    install|build|test|asan|tsan|lint) stages+=("$1") ;;
+    install|build|test|asan|fuzz|tsan|lint) stages+=("$1") ;;
     *) echo "tests/run.sh: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
   esac
   shift
 done
-[ ${#stages[@]} -gt 0 ] || stages=(install build test asan tsan lint)
+[ ${#stages[@]} -gt 0 ] || stages=(install build test asan fuzz tsan lint)
 
 export OMP_WAIT_POLICY=passive           # without it two processes on one core spin against each other
 export CCACHE_DIR=${CCACHE_DIR:-$PWD/build/ccache}
@@ -87,6 +88,10 @@ for stage in "${stages[@]}"; do
     asan | tsan)
       configure_and_build "$stage"
       run_tests "$stage" "$cores" -L unit
+      ;;
+    fuzz)
+      tests/fuzz/run.sh --fresh --out build 4
+      total=$((total + $(grep -c '"target"' <(tr '{' '\n' <build/fuzz.json))))
       ;;
     lint) lint ;;
   esac

@@ -40,18 +40,15 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1")
 
 if(DOPPEL_SANITIZE STREQUAL "address")
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr,function -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O0 -g1)
+  # fuzzer-no-link: coverage for libFuzzer, whose main is in tests/fuzz alone.
+  add_compile_options(-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize=vptr,function -fno-sanitize-recover=undefined
+                      -fno-omit-frame-pointer -O0 -g1)
   add_link_options(-fsanitize=address,undefined -fno-sanitize=vptr,function)
 elseif(DOPPEL_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -O0 -g1)
   add_link_options(-fsanitize=thread)
-elseif(DOPPEL_SANITIZE STREQUAL "fuzzer")
-  # Coverage for libFuzzer everywhere; its main only in tests/fuzz.
-  add_compile_options(-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize=vptr,function
-                      -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1)
-  add_link_options(-fsanitize=address,undefined -fno-sanitize=vptr,function)
 elseif(DOPPEL_SANITIZE)
-  message(FATAL_ERROR "DOPPEL_SANITIZE=${DOPPEL_SANITIZE}: expected empty, address, thread or fuzzer")
+  message(FATAL_ERROR "DOPPEL_SANITIZE=${DOPPEL_SANITIZE}: expected empty, address or thread")
 endif()
 
 # What makes a mistake in memory harder to use. Kernels do not notice (their loops call nothing); off under sanitizers, which

@@ -16,6 +16,7 @@
 #include "common/catalog/readers/tar_walker.h"
 #include "common/catalog/readers/webdataset_reader.h"
 #include "common/image/header.h"
+#include "common/image/jpeg.h"
 #include "common/image/png.h"
 #include "common/io/memory_file_system.h"
 #include "common/io/npy.h"
@@ -127,6 +128,18 @@ void FuzzImage(absl::string_view input) {
     FuzzCheck(size.width == 0 || (size.width == header->width && size.height == header->height),
               "import and decoder see one size");
   }
+  // Whatever is asked for, the place is as large as what comes.
+  for (const JpegWish& wish : {JpegWish{}, JpegWish{1, 8, 8}, JpegWish{3, 5, 3}}) {
+    if (!header.ok() || uint64_t{header->width} * header->height > 1 << 20) break;
+    std::vector<uint8_t> pixels;
+    DecodePlainJpeg(input, wish, [&](int height, int width) {
+      FuzzCheck(height > 0 && width > 0 && static_cast<uint32_t>(height) <= header->height &&
+                    static_cast<uint32_t>(width) <= header->width,
+                "no image is decoded to more than its header says");
+      pixels.resize(size_t{1} * height * width * wish.channels);
+      return pixels.data();
+    });
+  }
   const auto png = ReadPngHeader(input);
   if (!png.ok() || !IsPlainPng(*png) || uint64_t{png->width} * png->height > 1 << 20) return;
   for (int channels : {1, 3}) {
@@ -167,7 +180,7 @@ constexpr FuzzTarget kDataTargets[] = {
     {"recordio", "a .rec with or without .idx, then its catalog", FuzzRecordIo},
     {"csv", "both lists of image files, then the catalog", FuzzCsv},
     {"names", "file names of Market-1501, shard patterns, LFW's pairs", FuzzNames},
-    {"image", "headers of images, and our PNG decoder", FuzzImage},
+    {"image", "headers of images, and the decoders of plain PNG and JPEG", FuzzImage},
     {"insightface_bin", "the pickle of InsightFace's verification sets", FuzzInsightFaceBin},
     {"npy", "NumPy arrays", FuzzNpy},
 };
