@@ -24,6 +24,17 @@ bool IsStartOfFrame(uint32_t marker) {
   return marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
 }
 
+// A decoder goes over the whole image for each scan, and a scan may have a hundred bytes: one megabyte,
+// minutes. Those of real progressive files are about ten.
+constexpr int kMostScans = 100;
+bool HasTooManyScans(absl::string_view data) {
+  int scans = 0;
+  for (size_t at = data.find("\xFF\xDA"); at != absl::string_view::npos; at = data.find("\xFF\xDA", at + 2)) {
+    if (++scans > kMostScans) return true;
+  }
+  return false;
+}
+
 absl::StatusOr<ImageHeader> ReadJpeg(absl::string_view data) {
   ImageHeader header;
   header.format = ImageFormat::kJpeg;
@@ -46,6 +57,9 @@ absl::StatusOr<ImageHeader> ReadJpeg(absl::string_view data) {
       const size_t end = data.rfind("\xFF\xD9");
       if (end == absl::string_view::npos || end < at + 2 + length)
         return Bad("JPEG: truncated, no end marker");
+      if (HasTooManyScans(data.substr(at))) {
+        return Bad(absl::StrCat("JPEG: more than ", kMostScans, " scans: too much work for what it shows"));
+      }
       return header;
     }
     at += 2 + length;

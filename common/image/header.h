@@ -20,7 +20,8 @@ inline constexpr uint64_t kMaxPixels = uint64_t{64} << 20;
 
 // Format and size from the first bytes alone, nothing allocated. INVALID_ARGUMENT: not one of the formats,
 // cut off before the end of the header (a PNM: of the pixels), a JPEG without its end marker (a reader would
-// fill the rest with grey), or more than kMaxPixels.
+// fill the rest with grey), more than kMaxPixels, or a JPEG of so many scans that decoding would take for
+// ever.
 absl::StatusOr<ImageHeader> ReadImageHeader(absl::string_view encoded);
 
 }  // namespace doppel

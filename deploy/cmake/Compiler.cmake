@@ -51,7 +51,7 @@ elseif(DOPPEL_SANITIZE)
   message(FATAL_ERROR "DOPPEL_SANITIZE=${DOPPEL_SANITIZE}: expected empty, address or thread")
 endif()
 
-# What makes a mistake in memory harder to use. Kernels do not notice (their loops call nothing); off under sanitizers, which
+# What makes a mistake in memory harder to use. Kernels do not notice (docs/security.md has figures); off under sanitizers, which
 # check more. The release preset turns it on.
 option(DOPPEL_HARDENING "Hardening flags: FORTIFY, stack protector, PIE, full RELRO, CET" OFF)
 if(DOPPEL_HARDENING AND NOT DOPPEL_SANITIZE)

@@ -85,8 +85,20 @@ bool IsSample(const v1::CleaningSubject& subject) {
   return subject.kind() == v1::CleaningSubject::KIND_MISLABELLED_SAMPLE;
 }
 
-v1::ListedFinding Listed(const CleaningState& state, const GuardList& guards, const Catalog& catalog,
-                         v1::Finding finding) {
+// A journal may be of another catalog than the one that is served.
+absl::Status CheckFinding(const v1::Finding& finding, const Catalog& catalog) {
+  RETURN_IF_ERROR(CheckSubject(finding.subject(), catalog));
+  if (!IsSample(finding.subject()) || finding.nearest_identity() < catalog.num_identities()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      SubjectId(finding.subject()), ": its nearest identity is ", finding.nearest_identity(),
+      ", and the catalog has ", catalog.num_identities(), ", counted from 0: find anew for this catalog"));
+}
+
+absl::StatusOr<v1::ListedFinding> Listed(const CleaningState& state, const GuardList& guards,
+                                         const Catalog& catalog, v1::Finding finding) {
+  RETURN_IF_ERROR(CheckFinding(finding, catalog));
   v1::ListedFinding listed;
   const v1::CleaningSubject& subject = finding.subject();
   listed.set_id(SubjectId(subject));
@@ -131,12 +143,12 @@ absl::Status ListByIds(const CleaningState& state, const GuardList& guards, cons
   }
   for (const v1::Finding& finding : state.findings().findings()) {
     if (wanted.erase(SubjectId(finding.subject())) == 0) continue;
-    *response->add_findings() = Listed(state, guards, catalog, finding);
+    ASSIGN_OR_RETURN(*response->add_findings(), Listed(state, guards, catalog, finding));
   }
   for (const std::string& id : wanted) {
     v1::Finding bare;
     ASSIGN_OR_RETURN(*bare.mutable_subject(), ParseSubjectId(id));
-    *response->add_findings() = Listed(state, guards, catalog, std::move(bare));
+    ASSIGN_OR_RETURN(*response->add_findings(), Listed(state, guards, catalog, std::move(bare)));
   }
   response->set_total(static_cast<uint64_t>(response->findings_size()));
   return absl::OkStatus();
@@ -146,7 +158,8 @@ absl::Status ListByIds(const CleaningState& state, const GuardList& guards, cons
 
 absl::Status CheckSubject(const v1::CleaningSubject& subject, const Catalog& catalog) {
   const bool good = IsSample(subject) ? subject.sample() < catalog.num_samples()
-                                      : subject.second_identity() < catalog.num_identities();
+                                      : std::max(subject.first_identity(), subject.second_identity()) <
+                                            catalog.num_identities();
   if (good) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(SubjectId(subject), ": the catalog has ",
                                                  catalog.num_identities(), " identities and ",
@@ -231,10 +244,10 @@ absl::StatusOr<v1::ListFindingsResponse> ListFindingsOf(const CleaningState& sta
     if (request.kind() != v1::CleaningSubject::KIND_UNSPECIFIED && request.kind() != subject.kind()) continue;
     if (request.above_threshold() && !state.AboveThreshold(finding)) continue;
     if (!request.include_decided() && state.DecisionOn(SubjectId(subject)) != nullptr) continue;
-    RETURN_IF_ERROR(CheckSubject(subject, catalog));
+    RETURN_IF_ERROR(CheckFinding(finding, catalog));
     const uint64_t place = matching++;
     if (place < request.offset() || place - request.offset() >= limit) continue;
-    *response.add_findings() = Listed(state, guards, catalog, finding);
+    ASSIGN_OR_RETURN(*response.add_findings(), Listed(state, guards, catalog, finding));
   }
   response.set_total(matching);
   return response;
@@ -246,8 +259,7 @@ absl::StatusOr<std::string> FindingsCsv(const CleaningState& state, const Catalo
       "id,kind,first,second,sample,probability,score,similarity,other_similarity,own_similarity,copied,"
       "above_threshold,verdict,note,decided_at,guarded\n";
   for (const v1::Finding& finding : EverythingOf(state)) {
-    RETURN_IF_ERROR(CheckSubject(finding.subject(), catalog));
-    const v1::ListedFinding row = Listed(state, guards, catalog, finding);
+    ASSIGN_OR_RETURN(const v1::ListedFinding row, Listed(state, guards, catalog, finding));
     absl::StrAppend(&csv, row.id(), ",", IsSample(finding.subject()) ? "mislabelled" : "duplicate", ",",
                     CsvField(row.first_name()), ",", CsvField(row.second_name()), ",");
     absl::StrAppend(&csv, CsvField(row.sample_key()), ",", finding.probability(), ",", finding.score(), ",",

@@ -46,6 +46,18 @@ TEST(ImageHeader, ManyPixelsAreRefused) {
   EXPECT_THAT(ReadImageHeader(bmp).status().message(), HasSubstr("more than"));
 }
 
+TEST(ImageHeader, JpegOfThousandsOfScansIsRefused) {
+  const std::string file = FromBase64(fixtures::kRedJpeg);
+  const size_t scan = file.find("\xFF\xDA"), end = file.rfind("\xFF\xD9");
+  const auto with_scans = [&](int scans) {
+    std::string many = file.substr(0, scan);
+    for (int i = 0; i < scans; ++i) many += file.substr(scan, end - scan);
+    return many + file.substr(end);
+  };
+  EXPECT_TRUE(ReadImageHeader(with_scans(100)).ok());
+  EXPECT_THAT(ReadImageHeader(with_scans(101)).status().message(), HasSubstr("scans"));
+}
+
 TEST(ImageHeader, JpegOf65535SquaredIsRefused) {
   std::string jpeg = FromBase64(fixtures::kRedJpeg);
   const size_t frame = jpeg.find("\xFF\xC0");

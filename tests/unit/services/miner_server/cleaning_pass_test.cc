@@ -146,6 +146,27 @@ TEST_F(CleaningPassTest, RefusesWhatIsNotOfThisCatalog) {
   EXPECT_EQ(Find().status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(CleaningPassTest, FindingsOfAnotherCatalogAreNamedNotLookedUp) {
+  for (const bool of_a_sample : {true, false}) {
+    v1::FindingsReplaced findings;
+    v1::Finding& finding = *findings.add_findings();
+    finding.set_probability(0.9);
+    v1::CleaningSubject& subject = *finding.mutable_subject();
+    if (of_a_sample) {
+      subject.set_kind(v1::CleaningSubject::KIND_MISLABELLED_SAMPLE);
+      subject.set_sample(3);
+      finding.set_nearest_identity(1 << 30);
+    } else {
+      subject.set_kind(v1::CleaningSubject::KIND_DUPLICATE_IDENTITIES);
+      subject.set_first_identity(3);
+      subject.set_second_identity(1 << 30);
+    }
+    const CleaningState state = StateOf(findings);
+    EXPECT_THAT(ListFindingsOf(state, catalog_, {}).status().message(), HasSubstr("the catalog has"));
+    EXPECT_THAT(FindingsCsv(state, catalog_).status().message(), HasSubstr("1073741824"));
+  }
+}
+
 TEST_F(CleaningPassTest, RefusesBadLimits) {
   request_.set_min_precision(2);
   EXPECT_EQ(Find().status().code(), absl::StatusCode::kInvalidArgument);
