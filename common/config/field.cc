@@ -157,8 +157,9 @@ absl::Status FindConfigField(const Descriptor& type, absl::string_view name, con
   size_t best = 3;  // two typing errors
   for (int i = 0; i < type.field_count(); ++i) {
     names.push_back(type.field(i)->name());
-    // Whatever is so much longer cannot be near, and may be very long.
-    if (name.size() >= names.back().size() + best) continue;
+    // What is so much longer or shorter cannot be near, and may be very long.
+    if (std::max(name.size(), names.back().size()) - std::min(name.size(), names.back().size()) >= best)
+      continue;
     const size_t distance = EditDistance(name, names.back());
     if (distance < best) {
       best = distance;
