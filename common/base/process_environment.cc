@@ -43,6 +43,11 @@ void KeepFreedMessages() {
   mallopt(M_TRIM_THRESHOLD, 32 << 20);
 }
 
+uint64_t HeapInUse() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
 void RestartWithComputeEnvironment(char** argv) {
   bool changed = SetIfAbsent("OMP_WAIT_POLICY", "passive");
 #if defined(__x86_64__)

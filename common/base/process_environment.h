@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 namespace doppel {
 
 // To be called first thing in main of every process that computes. Two settings are read while libraries
@@ -22,6 +24,10 @@ void KeepFreedMemory();
 // processor time of a stream, where page faults are dear. What is larger goes back to the kernel when it is
 // freed, and so does what lies idle, beyond 32 MiB for each arena of malloc.
 void KeepFreedMessages();
+
+// Bytes that malloc has given out and not got back. What the process holds beyond is kept for the next one.
+// Of glibc; 0 where malloc is another's.
+uint64_t HeapInUse();
 
 // The core that OpenBLAS should be told to use, or "" for none: `detected` is what it found by itself.
 const char* OpenBlasCoreFor(const char* detected, bool has_avx2, bool has_avx512);

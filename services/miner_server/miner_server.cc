@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "common/base/executor.h"
 #include "common/base/log.h"
+#include "common/base/process_environment.h"
 #include "common/base/metrics.h"
 #include "common/base/status_macros.h"
 #include "common/io/file_system.h"
@@ -224,6 +225,7 @@ class MinerServerImpl final : public MinerServer {
   std::string ExposeMetrics() {
     const std::shared_ptr<const Generation> active = miner_->ActiveGeneration();
     metrics_.generation.Set(active == nullptr ? 0 : static_cast<double>(active->number()));
+    metrics_.heap_bytes.Set(static_cast<double>(HeapInUse()));
     metrics_.queued_bytes.Set(static_cast<double>(queued_.held()));
     return metrics_registry_.Expose();
   }

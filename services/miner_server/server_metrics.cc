@@ -17,6 +17,8 @@ ServerMetrics::ServerMetrics(MetricsRegistry& registry)
       stalled(registry.GetGauge("doppel_miner_operation_stalled", "1: the job that runs makes no progress.")),
       queued_bytes(registry.GetGauge("doppel_miner_queued_batch_bytes",
                                      "Bytes of batches that are built or wait for their clients.")),
+      heap_bytes(registry.GetGauge("doppel_miner_heap_in_use_bytes",
+                                   "Bytes that the program has allocated; malloc keeps more for reuse.")),
       unread(registry.GetCounter("doppel_miner_unread_total",
                                  "Calls that were ended because others waited for the memory of what their "
                                  "clients did not read.")),

@@ -16,6 +16,7 @@ struct ServerMetrics {
   Gauge& generation;
   Gauge& stalled;
   Gauge& queued_bytes;
+  Gauge& heap_bytes;
   Counter& unread;
   Histogram& build_seconds;
 };

@@ -11,12 +11,15 @@ import os
 import pathlib
 import queue
 import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("DOPPEL_BIN", ROOT / "build/release/bin"))
@@ -103,7 +106,10 @@ class Soak:
         self.mining, self.mining_services = mining_pb2, mining_pb2_grpc
         self.kills = collections.Counter()
         self.refused_reclusters = 0
-        self.memory = []  # (seconds since the start, life of the miner, RssAnon, VmRSS in MiB)
+        self.memory = []  # (seconds since the start, life of the miner, RssAnon, VmRSS, heap in use in MiB)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.http_port = unused.getsockname()[1]
         self.life = 0
         self.address = "127.0.0.1:0"
         self.processes = {}  # name → (process, how often it was started)
@@ -123,7 +129,7 @@ class Soak:
         with self.log("miner") as log:
             self.miner = subprocess.Popen(
                 [BIN / "doppel-miner", "serve", "--catalog", self.options.catalog, "--state", self.path("state"), "--listen",
-                 self.address, "--address-file", address_file, "--http-port", "-1", "--keep-generations", "2",
+                 self.address, "--address-file", address_file, "--http-port", str(self.http_port), "--keep-generations", "2",
                  "--embedder-threads", "1", "--log-level", "warning"], stdout=log, stderr=log)
         while not (address_file.exists() and address_file.read_text().strip()):
             if self.miner.poll() is not None:
@@ -181,12 +187,14 @@ class Soak:
     def sample_memory(self, now):
         try:
             status = pathlib.Path(f"/proc/{self.miner.pid}/status").read_text()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as answer:
+                heap = re.search(r"^doppel_miner_heap_in_use_bytes (\S+)", answer.read().decode(), re.MULTILINE)
         except OSError:
             return
         def mib(key):
             return int(status.split(key + ":")[1].split()[0]) / 1024
         if "RssAnon:" in status:
-            self.memory.append((now, self.life, mib("RssAnon"), mib("VmRSS")))
+            self.memory.append((now, self.life, mib("RssAnon"), mib("VmRSS"), float(heap.group(1)) / 2**20))
 
     def run(self):
         options, length = self.options, 60 * self.options.minutes
@@ -284,17 +292,20 @@ class Soak:
 
     def memory_figures(self, length):
         """Of the miner's last life: least squares over what comes after the warm-up."""
-        life = [(at, anonymous, resident) for at, number, anonymous, resident in self.memory if number == self.life]
+        life = [point for point in self.memory if point[1] == self.life]
         begin = life[0][0] + min(self.options.warm_up, (length - life[0][0]) / 3)
-        points = [(at / 60, anonymous) for at, anonymous, _ in life if at >= begin]
-        count = len(points)
-        mean_x, mean_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
-        spread = sum((x - mean_x) ** 2 for x, _ in points)
-        slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / max(spread, 1e-9)
-        return {"minutes": (points[-1][0] - points[0][0]), "samples": count, "slope_mib_per_minute": slope,
-                "first_mib": points[0][1], "last_mib": points[-1][1], "largest_mib": max(y for _, y in points),
-                "largest_resident_mib": max(resident for _, _, resident in life),
-                "mib_by_second": [[round(at), round(anonymous, 1)] for at, anonymous, _ in life[::5]]}
+        points = [point for point in life if point[0] >= begin]
+
+        def line(column):
+            times, values = [point[0] / 60 for point in points], [point[column] for point in points]
+            mean_x, mean_y = sum(times) / len(times), sum(values) / len(values)
+            spread = sum((x - mean_x) ** 2 for x in times)
+            slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(times, values)) / max(spread, 1e-9)
+            return {"slope_mib_per_minute": slope, "first_mib": values[0], "last_mib": values[-1], "largest_mib": max(values)}
+
+        return {"minutes": (points[-1][0] - points[0][0]) / 60, "samples": len(points), "held": line(2), "in_use": line(4),
+                "largest_resident_mib": max(point[3] for point in life),
+                "second_held_in_use": [[round(point[0]), round(point[2], 1), round(point[4], 1)] for point in life[::5]]}
 
 
 def make_data(folder):
@@ -354,9 +365,10 @@ def main():
             ("generations that batches came from", dynamic["generations_seen"]),
             ("lost", report["lost"]), ("duplicated", report["duplicated"]),
             ("done again because somebody died with it", dynamic["trained_again_after_a_death"]),
-            ("miner's memory over its last minutes",
-             f"{memory['slope_mib_per_minute']:+.2f} MiB per minute over {memory['minutes']:.1f} minutes "
-             f"({memory['first_mib']:.0f} → {memory['last_mib']:.0f} MiB)"),
+            *((f"miner's {what} over its last {memory['minutes']:.1f} minutes",
+               f"{memory[key]['slope_mib_per_minute']:+.2f} MiB per minute ({memory[key]['first_mib']:.0f} → "
+               f"{memory[key]['last_mib']:.0f} MiB, at most {memory[key]['largest_mib']:.0f})")
+              for what, key in (("heap in use", "in_use"), ("memory (anonymous, malloc's reserve included)", "held"))),
             ("ended by themselves, hung", len(soak.failures))):
         print(f"| {what} | {figure} |")
     for failure in soak.failures[:5]:

@@ -61,5 +61,19 @@ TEST(ProcessEnvironmentTest, BuffersOfMessagesKeepTheirPages) {
   EXPECT_GE(FaultsOf(kMatrix, 1), 10);
 }
 
+TEST(ProcessEnvironmentTest, HeapInUseCountsWhatIsAllocatedNotWhatIsKept) {
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
+  GTEST_SKIP() << "sanitizers have their own malloc";
+#endif
+  constexpr size_t kSmall = 1 << 20, kCount = 16, kLarge = 64 << 20;
+  const uint64_t before = HeapInUse();
+  {
+    std::vector<std::vector<char>> small(kCount, std::vector<char>(kSmall));
+    const std::vector<char> large(kLarge);
+    EXPECT_GE(HeapInUse() - before, kCount * kSmall + kLarge);
+  }
+  EXPECT_LT(HeapInUse(), before + kSmall);
+}
+
 }  // namespace
 }  // namespace doppel
