@@ -15,6 +15,8 @@ class Clock {
   virtual absl::Time Now() const = 0;
   // The process-wide real clock.
   static const Clock& Real();
+  // For how long something took: never set, its beginning means nothing.
+  static const Clock& Steady();
 };
 
 // For tests: stands still until told.

@@ -26,7 +26,7 @@ class FairExecutor {
   class Flow;
 
   // `threads` >= 1. The destructor finishes what was scheduled and joins. `clock` is not owned.
-  explicit FairExecutor(int threads, const Clock& clock = Clock::Real());
+  explicit FairExecutor(int threads, const Clock& clock = Clock::Steady());
   ~FairExecutor();
 
   // One that works for `client`; its order is that of Schedule.

@@ -13,6 +13,13 @@ TEST(ClockTest, RealTimeDoesNotRunBackwards) {
 
 TEST(ClockTest, ThereIsOneRealClock) { EXPECT_EQ(&Clock::Real(), &Clock::Real()); }
 
+TEST(ClockTest, SteadyTimeGoesOn) {
+  const absl::Time first = Clock::Steady().Now();
+  absl::Time later = Clock::Steady().Now();
+  while (later == first) later = Clock::Steady().Now();
+  EXPECT_GT(later, first);
+}
+
 TEST(ClockTest, ManualClockStandsUntilTold) {
   ManualClock clock(absl::FromUnixSeconds(10));
   EXPECT_EQ(clock.Now(), absl::FromUnixSeconds(10));
