@@ -50,6 +50,7 @@ absl::StatusOr<ImageHeader> ReadJpeg(absl::string_view data) {
     if (length < 2 || at + 2 + length > data.size()) return Bad("JPEG: truncated inside a segment");
     if (IsStartOfFrame(marker)) {
       if (length < 8) return Bad("JPEG: frame header too short");
+      if (header.width != 0) return Bad("JPEG: two frame headers");
       header.height = Big16(data, at + 5);
       header.width = Big16(data, at + 7);
     } else if (marker == 0xDA) {

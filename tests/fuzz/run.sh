@@ -13,7 +13,8 @@ Runs each TARGET (all of them by default) for SECONDS (60) on what lies in tests
 lies in build/fuzz/findings/TARGET. Put it into tests/fuzz/corpus/TARGET once it is mended.
 
   --jobs N    targets at once (as many as there are cores)
-  --fresh     from the committed corpus alone and always with the same seed: what CI does
+  --fresh     from the committed corpus alone, with the same seed and at most 2 000 executions, so that what CI does is the same
+              each time: it is to notice what a change has broken, looking for new things needs longer
 
   tests/fuzz/run.sh 5 tar csv            two of them, shortly
   build/asan/tests/fuzz/doppel-fuzz      says which targets there are
@@ -62,7 +63,7 @@ run_target() { # target seconds fresh corpus
   if [ -n "$fresh" ]; then
     found=build/fuzz/fresh/$target
     rm -rf "$found"
-    options+=(-seed=1)
+    options+=(-seed=1 -runs=2000)
   fi
   mkdir -p "$found" "$findings"
   # A parser of text that goes back and forth is not to spend its time on long inputs.

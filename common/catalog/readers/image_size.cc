@@ -28,8 +28,9 @@ ImageSize JpegSize(absl::string_view bytes) {
   for (size_t at = 2; at + 9 <= bytes.size();) {
     const uint64_t marker = Big(bytes, at + 1, 1);
     if (Big(bytes, at, 1) != 0xFF) return {};
-    if (marker == 0xFF) {
-      ++at;
+    // Filling, and markers that stand alone.
+    if (marker == 0xFF || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8)) {
+      at += marker == 0xFF ? 1 : 2;
       continue;
     }
     const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;

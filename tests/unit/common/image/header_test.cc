@@ -46,6 +46,14 @@ TEST(ImageHeader, ManyPixelsAreRefused) {
   EXPECT_THAT(ReadImageHeader(bmp).status().message(), HasSubstr("more than"));
 }
 
+TEST(ImageHeader, JpegOfTwoFramesIsRefused) {
+  const std::string file = FromBase64(fixtures::kRedJpeg);
+  const size_t frame = file.find("\xFF\xC0");
+  const size_t size = 2 + 256 * static_cast<uint8_t>(file[frame + 2]) + static_cast<uint8_t>(file[frame + 3]);
+  const std::string two = file.substr(0, frame + size) + file.substr(frame);
+  EXPECT_THAT(ReadImageHeader(two).status().message(), HasSubstr("two frame headers"));
+}
+
 TEST(ImageHeader, JpegOfThousandsOfScansIsRefused) {
   const std::string file = FromBase64(fixtures::kRedJpeg);
   const size_t scan = file.find("\xFF\xDA"), end = file.rfind("\xFF\xD9");
